@@ -1,0 +1,32 @@
+//! Fuzz targets: one entry point for every decoder and every machine.
+//!
+//! An entry point takes any bytes and panics when a promise is broken: a decoder that panics, an encoding that does
+//! not come back, a machine that leaves its states. `cargo xtask fuzz <target> --for 60s` drives one under libFuzzer
+//! (nightly); the test suite replays `corpus/<target>/` through the same functions on stable.
+
+mod wire;
+
+/// One fuzz target.
+#[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "a row of the table below, read by two callers in this workspace"
+)]
+pub struct Target {
+    /// What `cargo xtask fuzz` calls it, and the folder of its corpus.
+    pub name: &'static str,
+    /// Runs one input.
+    pub run: fn(&[u8]),
+}
+
+/// Every target, in the order of their names.
+pub const TARGETS: &[Target] = &[
+    Target { name: "wire_addr", run: wire::addr },
+    Target { name: "wire_name", run: wire::name },
+    Target { name: "wire_transaction", run: wire::transaction },
+];
+
+/// The target called `name`.
+pub fn target(name: &str) -> Option<Target> {
+    TARGETS.iter().find(|target| target.name == name).copied()
+}
