@@ -1,3 +1,73 @@
-//! Every chore of this workspace.
+//! Every chore of this workspace: `cargo xtask <verb>`.
+//!
+//! Workflows, `.ci/run` and people call the same verbs, so that what is green here is green everywhere.
 
-fn main() {}
+mod ci;
+mod docs;
+mod fuzz;
+mod layers;
+mod run;
+mod setup;
+mod suites;
+mod tidy;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Every chore of this workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Installs what the suites need: Debian packages, cargo-nextest; with --all also cargo-deny and cargo-fuzz.
+    Setup {
+        /// Also the tools that only `ci` and `fuzz` need; they are built from source and take minutes.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Runs a suite, or all of them; the last line says how many tests passed and failed.
+    Test(suites::Arguments),
+    /// Runs what has to pass before a change lands.
+    Ci {
+        /// Leaves out what takes minutes: interop, cargo-deny.
+        #[arg(long)]
+        fast: bool,
+    },
+    /// Checks formatting, lints, file sizes, citations, links and names.
+    Tidy,
+    /// Checks that every crate depends on lower tiers only.
+    Layers,
+    /// Builds the documentation of all crates with warnings denied.
+    Docs,
+    /// Fuzzes one target, or each in turn, under libFuzzer (needs nightly and cargo-fuzz).
+    Fuzz(fuzz::Arguments),
+}
+
+fn main() -> ExitCode {
+    match carry_out(Arguments::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out(verb: Verb) -> Result<()> {
+    match verb {
+        Verb::Setup { all } => setup::install(all),
+        Verb::Test(arguments) => suites::run(&arguments),
+        Verb::Ci { fast } => ci::run(fast),
+        Verb::Tidy => tidy::check(),
+        Verb::Layers => layers::check(),
+        Verb::Docs => docs::build(),
+        Verb::Fuzz(arguments) => fuzz::run(&arguments),
+    }
+}

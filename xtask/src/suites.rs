@@ -1,0 +1,160 @@
+//! The test suites by name.
+
+use std::fs;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{run, setup};
+
+/// A suite: what it shows, and which tests are in it.
+struct Suite {
+    name: &'static str,
+    /// A nextest filter; `None` for documentation tests, which nextest does not run.
+    filter: Option<&'static str>,
+    /// Whether real peers have to be installed.
+    peers: bool,
+}
+
+/// Every suite. Which test belongs where follows from the name of its binary: see docs/TESTING.md.
+const SUITES: &[Suite] = &[
+    Suite { name: "unit", filter: Some("kind(lib) | kind(bin)"), peers: false },
+    Suite { name: "golden", filter: Some("binary(/^golden/)"), peers: true },
+    Suite { name: "table", filter: Some("binary(/^table/)"), peers: false },
+    Suite { name: "model", filter: Some("binary(/^(model|properties)/)"), peers: false },
+    Suite { name: "sim", filter: Some("binary(/sim/) | package(cuttlebone-sim)"), peers: false },
+    Suite { name: "crash", filter: Some("binary(/^crash/)"), peers: false },
+    Suite { name: "fuzz", filter: Some("package(cuttlebone-fuzz)"), peers: false },
+    Suite { name: "interop", filter: Some("package(cuttlebone-interop) | binary(/^interop/)"), peers: true },
+    Suite { name: "doc", filter: None, peers: false },
+];
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// unit, golden, table, model, sim, crash, fuzz, interop, doc or all
+    #[arg(default_value = "all")]
+    suite: String,
+    /// Only this package
+    #[arg(short, long)]
+    package: Option<String>,
+}
+
+impl Arguments {
+    /// The suite called `suite`, of all packages.
+    pub(crate) fn of(suite: &str) -> Self {
+        Self { suite: suite.into(), package: None }
+    }
+}
+
+/// How many tests passed and failed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+}
+
+/// Runs one suite, or all of them.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let all = arguments.suite == "all";
+    let chosen: Vec<_> = SUITES.iter().filter(|suite| all || suite.name == arguments.suite).collect();
+    if chosen.is_empty() {
+        let names: Vec<_> = SUITES.iter().map(|suite| suite.name).collect();
+        bail!("there is no suite {}; there are: {} all", arguments.suite, names.join(" "));
+    }
+    setup::nextest()?;
+    let mut advice = None;
+    if chosen.iter().any(|suite| suite.peers) {
+        advice = setup::peers().err();
+    }
+    if let Some(advice) = &advice {
+        eprintln!("{advice}");
+    }
+    let filter = if all { Some("all()") } else { chosen.iter().find_map(|suite| suite.filter) };
+    let mut tally = Tally::default();
+    if let Some(filter) = filter {
+        nextest(filter, arguments, &mut tally)?;
+    }
+    if chosen.iter().any(|suite| suite.filter.is_none()) {
+        doc_tests(arguments, &mut tally)?;
+    }
+    if let Some(advice) = advice {
+        eprintln!("\nSome of these failures come from programs that are not installed.\n{advice}");
+    }
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    ensure!(tally.failed == 0 && tally.passed > 0, "suite {} failed", arguments.suite);
+    Ok(())
+}
+
+fn nextest(filter: &str, arguments: &Arguments, tally: &mut Tally) -> Result<()> {
+    let report = run::root().join("target/nextest/default/junit.xml");
+    if report.exists() {
+        fs::remove_file(&report)?;
+    }
+    let mut command = run::cargo(["nextest", "run", "--no-fail-fast", "--all-features", "-E", filter]);
+    match &arguments.package {
+        Some(package) => command.args(["--package", package]),
+        None => command.arg("--workspace"),
+    };
+    let outcome = run::step(&mut command);
+    // A run that could not build leaves no report: then its own failure is the whole story.
+    let Ok(report) = fs::read_to_string(&report) else {
+        return outcome.context("no test ran");
+    };
+    let head = report.split_once("<testsuites").map_or("", |(_, rest)| rest);
+    let run = attribute(head, "tests")?;
+    let failed = attribute(head, "failures")? + attribute(head, "errors")?;
+    tally.passed += run.saturating_sub(failed);
+    tally.failed += failed;
+    Ok(())
+}
+
+/// The number in the first attribute called `name`.
+fn attribute(text: &str, name: &str) -> Result<u64> {
+    let start = format!(" {name}=\"");
+    let value = text.split_once(&start).and_then(|(_, rest)| rest.split_once('"')).map(|(value, _)| value);
+    value.and_then(|value| value.parse().ok()).with_context(|| format!("the test report has no {name}"))
+}
+
+fn doc_tests(arguments: &Arguments, tally: &mut Tally) -> Result<()> {
+    let mut command = run::cargo(["test", "--doc", "--quiet", "--no-fail-fast", "--all-features"]);
+    match &arguments.package {
+        Some(package) => command.args(["--package", package]),
+        None => command.arg("--workspace"),
+    };
+    eprintln!("$ {}", run::shown(&command));
+    let output = command.output().context("cannot start the documentation tests")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        eprintln!("{text}{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let before = *tally;
+    for line in text.lines().filter(|line| line.starts_with("test result: ")) {
+        tally.passed += number_before(line, " passed")?;
+        tally.failed += number_before(line, " failed;")?;
+    }
+    if !output.status.success() && tally.failed == before.failed {
+        tally.failed += 1;
+    }
+    Ok(())
+}
+
+/// The number that stands in front of `word`.
+fn number_before(line: &str, word: &str) -> Result<u64> {
+    let before = line.split_once(word).map(|(before, _)| before);
+    let number = before.and_then(|before| before.rsplit(' ').next()).and_then(|number| number.parse().ok());
+    number.with_context(|| format!("no number before {word:?} in {line:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_come_out_of_both_reports() {
+        let junit = r#"<testsuites name="nextest-run" tests="27" failures="2" errors="1" uuid="x">"#;
+        assert_eq!((attribute(junit, "tests").unwrap(), attribute(junit, "errors").unwrap()), (27, 1));
+        let line = "test result: ok. 14 passed; 3 failed; 0 ignored; 0 measured";
+        assert_eq!(number_before(line, " passed").unwrap(), 14);
+        assert_eq!(number_before(line, " failed;").unwrap(), 3);
+        assert!(attribute("", "tests").is_err());
+    }
+}

@@ -1,0 +1,97 @@
+//! House rules that a machine can check.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use crate::run;
+
+/// A file longer than this tells more than one story. Files that are one long table are listed with their reason.
+const LINES_MAX: usize = 500;
+/// The exceptions, each with its reason.
+const LONG_FILES: &[(&str, &str)] = &[];
+
+/// Words that mark unfinished work, in halves so that this file does not accuse itself.
+const UNFINISHED: &[(&str, &str)] = &[("TO", "DO"), ("FIX", "ME"), ("todo", "!("), ("unimplemented", "!(")];
+
+/// Checks everything and reports all faults at once.
+pub(crate) fn check() -> Result<()> {
+    run::step(&mut run::cargo(["fmt", "--all", "--check"]))?;
+    let clippy =
+        ["clippy", "--workspace", "--all-targets", "--all-features", "--quiet", "--", "-D", "warnings"];
+    run::step(&mut run::cargo(clippy))?;
+    let mut faults = Vec::new();
+    for file in run::files(&[".rs"])? {
+        check_source(&file, &fs::read_to_string(run::root().join(&file))?, &mut faults);
+    }
+    for file in run::files(&[".md"])? {
+        check_links(&file, &fs::read_to_string(run::root().join(&file))?, &mut faults);
+    }
+    if faults.is_empty() { Ok(()) } else { bail!("tidy:\n  {}", faults.join("\n  ")) }
+}
+
+fn check_source(file: &str, text: &str, faults: &mut Vec<String>) {
+    let lines = text.lines().count();
+    if lines > LINES_MAX && !LONG_FILES.iter().any(|(known, _)| *known == file) {
+        faults
+            .push(format!("{file}: {lines} lines; split it, or list it with a reason in xtask/src/tidy.rs"));
+    }
+    let name = Path::new(file).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    if matches!(name, "util" | "utils" | "common" | "helpers" | "misc") {
+        faults.push(format!("{file}: a name that says nothing"));
+    }
+    if file.ends_with("/mod.rs") {
+        faults.push(format!("{file}: modules are foo.rs beside foo/"));
+    }
+    if file.ends_with("src/lib.rs") && !text.starts_with("#![doc") && !text.starts_with("//!") {
+        faults.push(format!("{file}: starts without documentation"));
+    }
+    for (at, line) in text.lines().enumerate() {
+        let place = at + 1;
+        if let Some(source) = line.trim_start().strip_prefix("/// Source: ")
+            && !source.contains(':')
+            && !source.starts_with("corpus")
+        {
+            faults.push(format!("{file}:{place}: a source is given as `repository:path`, symbol"));
+        }
+        if UNFINISHED.iter().any(|(head, tail)| line.contains(&format!("{head}{tail}"))) {
+            faults.push(format!("{file}:{place}: unfinished work belongs in an issue"));
+        }
+    }
+}
+
+/// Relative links have to lead somewhere.
+fn check_links(file: &str, text: &str, faults: &mut Vec<String>) {
+    let folder = run::root().join(file).parent().map(Path::to_path_buf).unwrap_or_default();
+    for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        let path = target.split('#').next().unwrap_or_default();
+        let elsewhere =
+            path.is_empty() || path.contains("://") || path.contains("::") || path.starts_with("mailto:");
+        // Crate pages link to items by their Rust path; rustdoc checks those.
+        let item = !path.contains('/') && !path.contains('.');
+        if !elsewhere && !item && !folder.join(path).exists() {
+            faults.push(format!("{file}: the link to {target} leads nowhere"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_found_and_clean_files_pass() {
+        let mut faults = Vec::new();
+        check_source("crates/x/src/a.rs", "/// Source: `ceph/ceph:src/a.h`, `b`.\n", &mut faults);
+        assert_eq!(faults, Vec::<String>::new());
+        check_source("crates/x/src/util.rs", "/// Source: somewhere\n", &mut faults);
+        check_source("crates/x/src/long.rs", &"\n".repeat(LINES_MAX + 1), &mut faults);
+        check_links(
+            "README.md",
+            "[gone](docs/gone.md) [item](Thing::method) [web](https://a.b)",
+            &mut faults,
+        );
+        assert_eq!(faults.len(), 4, "{faults:?}");
+    }
+}
