@@ -1,4 +1,3 @@
-use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
@@ -339,7 +338,8 @@ impl Encode for EntityInst {
 
 #[cfg(feature = "serde")]
 mod json {
-    use super::{EntityAddr, EntityAddrs, ToString};
+    use super::{EntityAddr, EntityAddrs};
+    use alloc::string::ToString;
     use serde::ser::{Serialize, SerializeStruct, Serializer};
 
     impl Serialize for EntityAddr {
@@ -362,6 +362,7 @@ mod json {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::string::ToString;
 
     fn v2() -> EntityAddr {
         "v2:127.0.0.1:3300/0".parse().unwrap()

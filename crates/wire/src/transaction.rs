@@ -169,7 +169,8 @@ impl Transaction {
     /// The same operations in the oldest form, which every release reads; `end_key` is lost.
     #[must_use]
     pub fn into_oldest(self) -> Self {
-        Self { version: 1, op_version: 1, counters: (0, 0), ..self }
+        let op_version = if self.ops.is_empty() { OP_VERSION } else { 1 };
+        Self { version: 1, op_version, counters: (0, 0), ..self }
     }
 
     /// Bytes and keys as the writer counted them; receivers ignore both.
@@ -188,11 +189,13 @@ impl Decode for Transaction {
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         r.versioned("MonitorDBStore::Transaction", TRANSACTION_VERSION, |r, version| {
             let version = version.min(TRANSACTION_VERSION);
-            let mut op_version = OP_VERSION;
+            // The newest version among the operations, so that no end key is lost; a writer uses one for all.
+            let mut op_version = 1;
             let ops = r.list("ops", usize::MAX, OP_BYTES_MIN, |r| {
-                op_version = r.peek_u8().unwrap_or(op_version).min(OP_VERSION);
+                op_version = r.peek_u8().unwrap_or(1).clamp(op_version, OP_VERSION);
                 Op::decode(r)
             })?;
+            let op_version = if ops.is_empty() { OP_VERSION } else { op_version };
             let counters = if version >= 2 { (r.u64("bytes")?, r.u64("keys")?) } else { (0, 0) };
             Ok(Self { ops, version, op_version, counters })
         })
