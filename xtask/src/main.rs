@@ -2,6 +2,8 @@
 //!
 //! Workflows, `.ci/run` and people call the same verbs, so that what is green here is green everywhere.
 
+mod bench;
+mod ceph;
 mod ci;
 mod docs;
 mod fuzz;
@@ -46,6 +48,11 @@ enum Verb {
     Layers,
     /// Builds the documentation of all crates with warnings denied.
     Docs,
+    /// Runs benchmarks, each beside what a user would otherwise take.
+    Bench(bench::Arguments),
+    /// A cluster of real monitors to look at.
+    #[command(subcommand)]
+    Ceph(ceph::Verb),
     /// Fuzzes one target, or each in turn, under libFuzzer (needs nightly and cargo-fuzz).
     Fuzz(fuzz::Arguments),
 }
@@ -68,6 +75,8 @@ fn carry_out(verb: Verb) -> Result<()> {
         Verb::Tidy => tidy::check(),
         Verb::Layers => layers::check(),
         Verb::Docs => docs::build(),
+        Verb::Bench(arguments) => bench::run(&arguments),
+        Verb::Ceph(verb) => ceph::run(&verb),
         Verb::Fuzz(arguments) => fuzz::run(&arguments),
     }
 }
