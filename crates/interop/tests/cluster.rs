@@ -107,3 +107,14 @@ fn a_fresh_monitor_synchronises_from_the_cluster() -> Result<()> {
     assert!(Arc::ptr_eq(&fresh, &cluster.mon("x")));
     Ok(())
 }
+
+#[test]
+fn a_real_monitor_synchronises_through_a_network_that_takes_its_time() -> Result<()> {
+    let delay = Duration::from_millis(10);
+    let cluster =
+        Cluster::builder().fill(Fill { keys: 100, value_bytes: 100, seed: 3 }).delay(delay).start()?;
+    cluster.commits("n", 20, 10)?;
+    let fresh = cluster.fresh_mon("x", &[("a", cluster.mon("a").addrs())])?;
+    fresh.start()?;
+    fresh.wait_for_log(0, "sync_finish", Duration::from_secs(30)).map(|_| ())
+}

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use crate::fill::Fill;
 use crate::mon::{Mon, list};
 use crate::ports::free_port;
+use crate::proxy::{Proxy, ProxyConfig};
 use crate::tools::run;
 
 /// A real cluster with AUTH_NONE on loopback, for one test.
@@ -24,6 +25,7 @@ use crate::tools::run;
 pub struct Cluster {
     // Before `dir`: monitors end before their files go.
     mons: Mutex<BTreeMap<String, Arc<Mon>>>,
+    proxies: BTreeMap<String, Proxy>,
     fsid: Uuid,
     dir: Option<TempDir>,
 }
@@ -32,6 +34,7 @@ pub struct Cluster {
 #[derive(Clone, Debug)]
 pub struct Builder {
     mons: usize,
+    delay: Option<Duration>,
     fill: Option<Fill>,
     options: Vec<(String, String)>,
 }
@@ -57,6 +60,15 @@ impl Builder {
     #[must_use]
     pub fn fill(mut self, fill: Fill) -> Self {
         self.fill = Some(fill);
+        self
+    }
+
+    /// Puts a network in front of every monitor that takes `delay` in each direction.
+    ///
+    /// The monitors bind elsewhere and announce the address of their proxy, so that real peers go through it too.
+    #[must_use]
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = Some(delay);
         self
     }
 
@@ -90,10 +102,21 @@ impl Builder {
         getrandom::fill(&mut fsid).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
         let fsid = Uuid(fsid);
         let mut mons = BTreeMap::new();
+        let mut proxies = BTreeMap::new();
         for name in NAMES.into_iter().take(self.mons) {
-            mons.insert(name.into(), Arc::new(Mon::new(name, free_addrs()?, fsid, dir.path())));
+            let addrs = match self.delay {
+                None => free_addrs()?,
+                Some(delay) => {
+                    let bound = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+                    let proxy = Proxy::start(bound, ProxyConfig { delay, ..ProxyConfig::default() })?;
+                    let addrs = EntityAddr::v2(proxy.addr()).into();
+                    proxies.insert(name.into(), proxy);
+                    addrs
+                }
+            };
+            mons.insert(name.into(), Arc::new(Mon::new(name, addrs, fsid, dir.path())));
         }
-        let cluster = Cluster { mons: Mutex::new(mons), fsid, dir: Some(dir) };
+        let cluster = Cluster { mons: Mutex::new(mons), proxies, fsid, dir: Some(dir) };
         self.write_conf(&cluster)?;
         self.create_stores(&cluster)?;
         for mon in cluster.mons() {
@@ -158,6 +181,9 @@ impl Builder {
             writeln!(conf, "{name} = {value}")?;
         }
         conf.push_str("[client]\nlog_file =\nadmin_socket =\n");
+        for (name, proxy) in &cluster.proxies {
+            writeln!(conf, "[mon.{name}]\npublic_bind_addr = v2:{}/0", proxy.target())?;
+        }
         Ok(fs::write(cluster.conf(), conf)?)
     }
 }
@@ -165,7 +191,7 @@ impl Builder {
 impl Cluster {
     /// One monitor, nothing else.
     pub fn builder() -> Builder {
-        Builder { mons: 1, fill: None, options: Vec::new() }
+        Builder { mons: 1, delay: None, fill: None, options: Vec::new() }
     }
 
     /// Its directory, which holds the configuration file, stores, logs and admin sockets.

@@ -18,6 +18,7 @@ use crate::deadline::{now, pause};
 #[derive(Debug)]
 pub struct Proxy {
     addr: SocketAddr,
+    target: SocketAddr,
     shared: Arc<Shared>,
 }
 
@@ -88,12 +89,17 @@ impl Proxy {
                 }
             }
         });
-        Ok(Self { addr, shared })
+        Ok(Self { addr, target, shared })
     }
 
     /// Where to connect instead of to the target.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where it passes everything on to.
+    pub fn target(&self) -> SocketAddr {
+        self.target
     }
 
     /// Breaks every connection now; new ones are welcome.
