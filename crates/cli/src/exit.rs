@@ -1,0 +1,107 @@
+use core::fmt;
+use std::io;
+use std::process::ExitCode;
+
+use cuttlebone_wire::DecodeError;
+
+use crate::{conf, mon_host};
+
+/// How a command ended, as its exit status tells; scripts rely on the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a list in the documentation that scripts rely on")]
+pub enum Exit {
+    /// Everything was done.
+    Done = 0,
+    /// A failure without a more exact status.
+    Failure = 1,
+    /// The command line or a configuration file makes no sense.
+    Usage = 2,
+    /// Some of many failed.
+    Partial = 3,
+    /// What was asked for does not exist.
+    NotFound = 4,
+    /// Authentication failed, or something is not permitted.
+    Refused = 5,
+    /// Nobody could be reached, or nobody answered in time.
+    Unreachable = 6,
+    /// Input is corrupt, or verification found a difference.
+    Corrupt = 7,
+    /// Interrupted by the user.
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        // The numbers above; a cast in one place instead of a table in two.
+        #[expect(clippy::as_conversions, reason = "an enum with explicit discriminants below 256")]
+        Self::from(exit as u8)
+    }
+}
+
+/// An error that says itself which exit status it deserves.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Failed {
+    exit: Exit,
+    message: String,
+}
+
+impl Failed {
+    /// A failure that ends the command with `exit`.
+    pub fn new(exit: Exit, message: impl fmt::Display) -> Self {
+        Self { exit, message: message.to_string() }
+    }
+}
+
+impl Exit {
+    /// The status for `error`: what a [`Failed`] in it says, else that of the outermost cause that has one.
+    pub fn of(error: &anyhow::Error) -> Self {
+        // A context can only be found through the error as a whole, not in its chain of causes.
+        let said = error.downcast_ref::<Failed>().map(|failed| failed.exit);
+        said.or_else(|| error.chain().find_map(Self::of_cause)).unwrap_or(Self::Failure)
+    }
+
+    fn of_cause(cause: &(dyn core::error::Error + 'static)) -> Option<Self> {
+        if cause.is::<DecodeError>() {
+            return Some(Self::Corrupt);
+        }
+        if cause.is::<conf::ParseError>() || cause.is::<mon_host::ParseError>() {
+            return Some(Self::Usage);
+        }
+        match cause.downcast_ref::<io::Error>()?.kind() {
+            io::ErrorKind::NotFound => Some(Self::NotFound),
+            io::ErrorKind::PermissionDenied => Some(Self::Refused),
+            io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::TimedOut => Some(Self::Unreachable),
+            _ => None,
+        }
+    }
+}
+
+/// Whether the reader of our output has gone, which is its right: `cuttlebone … | head`.
+pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+    io.is_some_and(|io| io.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::{Context, anyhow};
+
+    #[test]
+    fn what_was_said_counts_before_the_outermost_cause_that_has_a_status() {
+        let io = |kind| anyhow::Error::new(io::Error::from(kind));
+        assert_eq!(Exit::of(&anyhow!("anything")), Exit::Failure);
+        assert_eq!(Exit::of(&io(io::ErrorKind::NotFound).context("monmap.bin")), Exit::NotFound);
+        assert_eq!(Exit::of(&io(io::ErrorKind::TimedOut)), Exit::Unreachable);
+        let failed: anyhow::Result<()> = Err(io(io::ErrorKind::NotFound));
+        let failed = failed.context(Failed::new(Exit::Partial, "3 of 5")).unwrap_err();
+        assert_eq!(Exit::of(&failed), Exit::Partial);
+        assert_eq!(format!("{failed:#}"), "3 of 5: entity not found");
+    }
+}

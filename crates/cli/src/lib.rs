@@ -1,0 +1,61 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+use core::fmt::Display;
+use std::env;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+mod args;
+pub mod conf;
+mod environment;
+mod exit;
+pub mod mon_host;
+mod output;
+pub mod wire;
+
+pub use args::{Command, CommandLine, Format, Global};
+pub use environment::Environment;
+pub use exit::{Exit, Failed};
+pub use output::Output;
+
+/// Runs the command line of this process to its end.
+pub fn main() -> ExitCode {
+    let arguments = args::with_ceph_args(env::args_os(), env::var_os("CEPH_ARGS").as_deref());
+    let exit = match CommandLine::try_parse_from(arguments) {
+        Ok(line) => run(line),
+        Err(error) => {
+            // Help and version are data, and go to standard output; a closed pipe is the only way this can fail.
+            let _ = error.print();
+            match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done,
+                _ => Exit::Usage,
+            }
+        }
+    };
+    exit.into()
+}
+
+/// Runs one command and reports its failure.
+fn run(line: CommandLine) -> Exit {
+    let mut output = Output::new(&line.global, io::stdout().lock());
+    let result = match line.command {
+        Command::Wire(command) => wire::run(&command, &mut output),
+    };
+    match result.and_then(|exit| Ok(output.finish().map(|()| exit)?)) {
+        Ok(exit) => exit,
+        Err(error) if exit::is_closed_pipe(&error) => Exit::Done,
+        Err(error) => {
+            complain(format_args!("{error:#}"));
+            Exit::of(&error)
+        }
+    }
+}
+
+/// One line on standard error. If even that is closed, there is nobody left to tell.
+pub(crate) fn complain(message: impl Display) {
+    let _ = writeln!(io::stderr(), "cuttlebone: {message}");
+}
