@@ -1,0 +1,245 @@
+//! Pulls as a monsync requester delivers them, and what readers see of them.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use bytes::Bytes;
+use cuttlebone_store::{
+    Error, Keep, Limits, NewPoint, Point, ProviderFault, Pull, Reader, Selector, View, Writer, list_crc,
+};
+use cuttlebone_wire::{Decode, Encode, Features, Op, Transaction, crc32c};
+
+fn encoded(ops: Vec<Op>) -> Bytes {
+    Transaction::new(ops).to_bytes(Features::PACIFIC)
+}
+
+fn decoded(raw: &Bytes) -> Transaction {
+    Transaction::decode(&mut cuttlebone_wire::Reader::new(raw)).unwrap()
+}
+
+/// A store at version 10, with versions 11 and 12 committed while it was sent.
+fn full_chunks() -> Vec<Bytes> {
+    let version = |n: u64| {
+        encoded(vec![
+            Op::put("osdmap", n.to_string(), format!("map {n}")),
+            Op::put("osdmap", "last_committed", n.to_le_bytes().to_vec()),
+            Op::erase("logm", "8"),
+            Op::erase_range("mgr", "2", "4"),
+        ])
+    };
+    vec![
+        encoded(vec![
+            Op::put("auth", "1", "secret"),
+            Op::put("logm", "8", "eight"),
+            Op::put("logm", "9", "nine"),
+        ]),
+        encoded(vec![
+            Op::put("paxos", "11", version(11)),
+            Op::put("mgr", "1", "one"),
+            Op::put("mgr", "2", "two"),
+            Op::put("mgr", "3", "three"),
+            Op::put("mgr", "4", "four"),
+            Op::put("mgr_command_descs", "", "an empty key"),
+        ]),
+        encoded(vec![
+            Op::put("paxos", "12", version(12)),
+            Op::put("osdmap", "10", "map 10"),
+            Op::put("osdmap", "last_committed", 10_u64.to_le_bytes().to_vec()),
+            Op::put("paxos", "10", encoded(vec![Op::put("osdmap", "10", "map 10")])),
+            Op::put("paxos", "last_committed", 10_u64.to_le_bytes().to_vec()),
+        ]),
+    ]
+}
+
+fn full_pull(writer: &mut Writer) -> Point {
+    let mut pull = writer.begin(Pull::Full { start: 10 }).unwrap();
+    for raw in full_chunks() {
+        pull.append(&raw, &decoded(&raw)).unwrap();
+    }
+    pull.replay(10..=12).unwrap();
+    pull.commit(NewPoint { last_committed: 12, ..NewPoint::default() }).unwrap()
+}
+
+fn recent_pull(writer: &mut Writer, version: u64) -> Point {
+    let change = encoded(vec![Op::put("osdmap", version.to_string(), format!("map {version}"))]);
+    let raw = encoded(vec![Op::put("paxos", version.to_string(), change)]);
+    let mut pull = writer.begin(Pull::Recent { from: version - 1 }).unwrap();
+    pull.append(&raw, &decoded(&raw)).unwrap();
+    pull.replay(version..=version).unwrap();
+    pull.commit(NewPoint { last_committed: version, ..NewPoint::default() }).unwrap()
+}
+
+fn keys(view: &View) -> Vec<String> {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    view.entries(None).unwrap().map(Result::unwrap).map(|e| text(e.prefix()) + ":" + &text(e.key())).collect()
+}
+
+fn latest(dir: &Path) -> View {
+    Reader::open(dir).unwrap().at(Selector::Latest).unwrap()
+}
+
+#[test]
+fn a_full_pull_is_what_its_replay_makes_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::open(dir.path(), Limits::default()).unwrap();
+    let point = full_pull(&mut writer);
+    let view = latest(dir.path());
+    assert_eq!(view.point(), &point);
+    assert_eq!(
+        keys(&view),
+        [
+            "auth:1",
+            "logm:9",
+            "mgr:1",
+            "mgr:4",
+            "mgr_command_descs:",
+            "osdmap:10",
+            "osdmap:11",
+            "osdmap:12",
+            "osdmap:last_committed",
+            "paxos:10",
+            "paxos:11",
+            "paxos:12",
+            "paxos:last_committed",
+        ]
+    );
+    assert_eq!(point.keys, 13);
+    assert_eq!(view.get(b"osdmap", b"12").unwrap().unwrap(), "map 12");
+    assert_eq!(view.get(b"paxos", b"last_committed").unwrap().unwrap(), 12_u64.to_le_bytes()[..]);
+    assert_eq!(view.get(b"logm", b"8").unwrap(), None);
+    let mut lines = Vec::new();
+    list_crc(&view, Some(b"auth"), &mut lines).unwrap();
+    assert_eq!(lines, format!("auth\t1\t{}\n", crc32c(0, b"auth1secret")).into_bytes());
+}
+
+#[test]
+fn every_point_stays_readable_while_later_ones_are_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut limits = Limits::default();
+    limits.tail_points_max = 3;
+    limits.runs_max = 2;
+    let mut writer = Writer::open(dir.path(), limits).unwrap();
+    let mut seen = Vec::new();
+    full_pull(&mut writer);
+    seen.push(keys(&latest(dir.path())));
+    for version in 13..60 {
+        recent_pull(&mut writer, version);
+        seen.push(keys(&latest(dir.path())));
+    }
+    let reader = Reader::open(dir.path()).unwrap();
+    assert_eq!(reader.points().count(), seen.len());
+    for (point, seen) in reader.points().zip(&seen) {
+        let view = reader.at(Selector::Id(point.id)).unwrap();
+        assert_eq!(&keys(&view), seen);
+        assert_eq!(view.point().keys, seen.len() as u64);
+    }
+    let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
+    assert!(names.len() < 10, "{names:?}");
+}
+
+#[test]
+fn a_pull_that_is_dropped_leaves_the_point_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::open(dir.path(), Limits::default()).unwrap();
+    let point = full_pull(&mut writer);
+    for pull in [Pull::Full { start: 10 }, Pull::Recent { from: 12 }] {
+        let mut pull = writer.begin(pull).unwrap();
+        let raw = full_chunks().remove(0);
+        pull.append(&raw, &decoded(&raw)).unwrap();
+        drop(pull);
+        assert_eq!(latest(dir.path()).point(), &point);
+    }
+    drop(writer);
+    let mut writer = Writer::open(dir.path(), Limits::default()).unwrap();
+    assert_eq!(writer.latest(), Some(&point));
+    assert_eq!(recent_pull(&mut writer, 13).last_committed, 13);
+    assert_eq!(Reader::open(dir.path()).unwrap().points().count(), 2);
+}
+
+#[test]
+fn equal_content_has_an_equal_digest_whatever_its_history() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::open(dir.path(), Limits::default()).unwrap();
+    let first = full_pull(&mut writer);
+    let recent = recent_pull(&mut writer, 13);
+    assert_ne!(first.digest, recent.digest);
+    let rebased = writer.rebase().unwrap().unwrap();
+    assert_eq!((rebased.digest, rebased.keys, rebased.bytes), (recent.digest, recent.keys, recent.bytes));
+    assert_eq!(rebased.generation, recent.generation + 1);
+    let reader = Reader::open(dir.path()).unwrap();
+    assert_eq!(
+        keys(&reader.at(Selector::Id(recent.id)).unwrap()),
+        keys(&reader.at(Selector::Id(rebased.id)).unwrap())
+    );
+    writer.prune(Keep::Points(1)).unwrap();
+    assert_eq!(Reader::open(dir.path()).unwrap().points().count(), 1);
+    assert_eq!(keys(&latest(dir.path())), keys(&reader.at(Selector::Id(recent.id)).unwrap()));
+}
+
+#[test]
+fn what_a_provider_must_not_send_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::open(dir.path(), Limits::default()).unwrap();
+    full_pull(&mut writer);
+    let mut refuse = |ops: Vec<Op>, replay: Option<u64>, committed: u64| {
+        let mut pull = writer.begin(Pull::Recent { from: 12 }).unwrap();
+        let raw = encoded(ops);
+        pull.append(&raw, &decoded(&raw))?;
+        if let Some(version) = replay {
+            pull.replay(13..=version)?;
+        }
+        pull.commit(NewPoint { last_committed: committed, ..NewPoint::default() })
+    };
+    let mut fault = |ops, replay, committed| match refuse(ops, replay, committed) {
+        Err(Error::Provider(fault)) => fault,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(fault(vec![Op::put("a\0b", "k", "v")], None, 12), ProviderFault::NulInPrefix);
+    assert_eq!(fault(vec![], Some(13), 13), ProviderFault::MissingVersion(13));
+    assert!(matches!(
+        fault(vec![Op::put("paxos", "13", "no transaction")], Some(13), 13),
+        ProviderFault::Malformed { version: 13, .. }
+    ));
+    assert_eq!(
+        fault(vec![Op::put("osdmap", "1", "")], None, 13),
+        ProviderFault::LastCommitted { expected: 13, found: Some(12) }
+    );
+    assert_eq!(latest(dir.path()).point().last_committed, 12);
+}
+
+#[test]
+fn a_second_writer_is_told_who_holds_the_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    let _writer = Writer::open(dir.path(), Limits::default()).unwrap();
+    match Writer::open(dir.path(), Limits::default()) {
+        Err(Error::Locked { pid }) => assert_eq!(pid, Some(std::process::id())),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn nobody_else_can_read_what_is_written() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("a/b");
+    let mut writer = Writer::open(&dir, Limits::default()).unwrap();
+    full_pull(&mut writer);
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&dir), 0o700);
+    for entry in std::fs::read_dir(&dir).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+}
+
+#[test]
+fn a_directory_without_a_copy_is_told_from_a_damaged_one() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(Reader::open(dir.path()), Err(Error::NotAStore { .. })));
+    assert!(matches!(Reader::open(dir.path().join("absent")), Err(Error::NotAStore { .. })));
+    let mut writer = Writer::open(dir.path(), Limits::default()).unwrap();
+    full_pull(&mut writer);
+    drop(writer);
+    std::fs::remove_file(dir.path().join("manifest")).unwrap();
+    assert!(Reader::open(dir.path()).unwrap_err().is_corruption());
+    assert!(Writer::open(dir.path(), Limits::default()).unwrap_err().is_corruption());
+}
