@@ -25,6 +25,16 @@ pub trait StreamMachine {
     /// Takes one command in.
     fn handle_command(&mut self, now: Instant, command: Self::Command);
 
+    /// The user wants the end, or is gone. The machine finishes what its protocol owes the peer, within a limit of
+    /// its own, and says [`StreamOutput::Finished`]. Repeated calls change nothing.
+    fn handle_close(&mut self, now: Instant);
+
+    /// Whether another command would find room. While it is `false` a driver takes no command from the user, who
+    /// waits; this is how a peer that does not acknowledge slows the user down.
+    fn accepts_commands(&self) -> bool {
+        true
+    }
+
     /// Tells the time. Early or repeated calls change nothing.
     fn handle_timeout(&mut self, now: Instant);
 
