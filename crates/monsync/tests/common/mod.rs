@@ -124,6 +124,11 @@ impl Source {
         self.points.get(usize::try_from(version.0).unwrap()).copied()
     }
 
+    /// The process died, and its snapshots with it.
+    pub fn forget_snapshots(&mut self) {
+        self.snapshots.clear();
+    }
+
     pub fn open_snapshots(&self) -> usize {
         self.snapshots.len()
     }
