@@ -104,7 +104,7 @@ impl Builder {
             }
             match op.kind {
                 OpKind::Put => {
-                    let slot = self.slot_of(&op.prefix, &op.key, &op.value, raw, at)?;
+                    let slot = Self::slot_of(&op.prefix, &op.key, &op.value, raw, at)?;
                     self.put(&op.prefix, &op.key, slot)?;
                 }
                 OpKind::Erase => self.erase(&op.prefix, &op.key)?,
@@ -116,7 +116,7 @@ impl Builder {
     }
 
     /// Finds a value in the bytes that it was decoded from: it shares their memory.
-    fn slot_of(&self, prefix: &[u8], key: &[u8], value: &Bytes, raw: &[u8], at: u64) -> Result<Slot, Error> {
+    fn slot_of(prefix: &[u8], key: &[u8], value: &Bytes, raw: &[u8], at: u64) -> Result<Slot, Error> {
         const FOREIGN: Error = Error::Misuse("a transaction was not decoded from the bytes given with it");
         // An empty value shares no memory with anything.
         let inside = if value.is_empty() {

@@ -4,7 +4,7 @@ mod os;
 #[cfg(test)]
 pub(crate) mod sim;
 
-use std::fmt::Debug;
+use core::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 

@@ -81,21 +81,17 @@ impl<'a> Ingest<'a> {
         }
         let id = PointId(writer.manifest.next_point);
         let disk = &*writer.disk;
-        let (start, log) = match base {
-            Some(Active { generation, summary }) => {
-                let GenerationMeta { number, log_end, next_run, .. } = generation.meta;
-                let (beneath, summary) = (generation.layers.clone(), summary.clone());
-                let start =
-                    Start { generation: number, point: id.0, next_run, beneath, summary, streams: false };
-                (start, LogWriter::reopen(disk, number, log_end)?)
-            }
-            None => {
-                let number = writer.manifest.next_generation;
-                let (beneath, summary) = (Layers::default(), Summary::default());
-                let start =
-                    Start { generation: number, point: id.0, next_run: 0, beneath, summary, streams: true };
-                (start, LogWriter::create(disk, number)?)
-            }
+        let streams = base.is_none();
+        let (start, log) = if let Some(Active { generation, summary }) = base {
+            let GenerationMeta { number, log_end, next_run, .. } = generation.meta;
+            let (beneath, summary) = (generation.layers.clone(), summary.clone());
+            let start = Start { generation: number, point: id.0, next_run, beneath, summary, streams };
+            (start, LogWriter::reopen(disk, number, log_end)?)
+        } else {
+            let number = writer.manifest.next_generation;
+            let (beneath, summary) = (Layers::default(), Summary::default());
+            let start = Start { generation: number, point: id.0, next_run: 0, beneath, summary, streams };
+            (start, LogWriter::create(disk, number)?)
         };
         let (number, base) = (start.generation, base.map(|base| base.generation.clone()));
         let builder = Builder::new(Arc::clone(&writer.disk), writer.limits.clone(), start)?;

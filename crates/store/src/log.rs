@@ -175,10 +175,6 @@ impl Log {
         &self.name
     }
 
-    pub(crate) const fn end(&self) -> u64 {
-        self.end
-    }
-
     /// The same file, vouched for up to `end`.
     pub(crate) fn extended(&self, end: u64) -> Self {
         Self { end, ..self.clone() }

@@ -5,7 +5,8 @@ use cuttlebone_wire::{Decode, DecodeError, Encode, Features, Reader, Writer, crc
 
 use crate::disk::Disk;
 use crate::limits::{GENERATIONS_MAX, MANIFEST_BYTES_MAX, RUNS_MAX};
-use crate::run::RunMeta;
+use crate::log::log_name;
+use crate::run::{RunMeta, run_name};
 use crate::{Corruption, Error};
 
 pub(crate) const MANIFEST_FILE: &str = "manifest";
@@ -84,14 +85,19 @@ impl Encode for Manifest {
 }
 
 impl Manifest {
+    /// Whether a log or a run of this name exists.
+    pub(crate) fn names(&self, name: &str) -> bool {
+        self.generations.iter().any(|generation| {
+            name == log_name(generation.number)
+                || generation.runs.iter().any(|run| name == run_name(generation.number, run.id))
+        })
+    }
+
     /// Reads the manifest. `None` if there is none.
     pub(crate) fn read(disk: &dyn Disk) -> Result<Option<Self>, Error> {
         let Some(bytes) = read_file(disk)? else { return Ok(None) };
         let [first, second] = copies(&bytes);
-        match first.or_else(|_| second) {
-            Ok(manifest) => Ok(Some(manifest)),
-            Err(error) => Err(error),
-        }
+        first.or(second).map(Some)
     }
 
     /// Reads both copies and answers what is wrong with either.

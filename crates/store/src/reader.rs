@@ -110,10 +110,6 @@ impl Reader {
         let (generation, placed) = found.ok_or(Error::NoSuchPoint(selector))?;
         Ok(View::new(Arc::clone(generation), placed.clone()))
     }
-
-    pub(crate) fn generations(&self) -> &[Arc<Generation>] {
-        &self.generations
-    }
 }
 
 /// Which point is meant.

@@ -130,7 +130,6 @@ pub(crate) struct Run {
     input: Arc<dyn Input>,
     name: String,
     meta: RunMeta,
-    entries: u64,
     blocks: Vec<BlockRef>,
     points: Vec<PlacedPoint>,
     /// The block that a lookup used last: sorted lookups meet it again and again.
@@ -147,15 +146,8 @@ impl Run {
                 Corruption::new(name, len, "the run has another length than the manifest says").into()
             );
         }
-        let mut run = Self {
-            input,
-            name,
-            meta,
-            entries: 0,
-            blocks: Vec::new(),
-            points: Vec::new(),
-            recent: Mutex::default(),
-        };
+        let mut run =
+            Self { input, name, meta, blocks: Vec::new(), points: Vec::new(), recent: Mutex::default() };
         run.read_sections()?;
         Ok(run)
     }
@@ -172,7 +164,7 @@ impl Run {
         if r.array("magic").map_err(malformed)? != *MAGIC {
             return Err(self.corrupt(footer_at, "no run known here"));
         }
-        let entries = r.u64("entries").map_err(malformed)?;
+        r.u64("entries").map_err(malformed)?;
         let blocks = r.u32("blocks").map_err(malformed)?;
         let mut sections = [Bytes::new(), Bytes::new()];
         for section in &mut sections {
@@ -189,7 +181,6 @@ impl Run {
             .list("points", usize::MAX, POINT_BYTES_MIN, PlacedPoint::decode)
             .map_err(|_| self.corrupt(footer_at, "the points are malformed"))?;
         self.blocks = self.parse_sparse(&sparse, blocks)?;
-        self.entries = entries;
         Ok(())
     }
 
@@ -212,10 +203,6 @@ impl Run {
 
     pub(crate) const fn meta(&self) -> RunMeta {
         self.meta
-    }
-
-    pub(crate) const fn entries(&self) -> u64 {
-        self.entries
     }
 
     pub(crate) fn points(&self) -> &[PlacedPoint] {

@@ -42,16 +42,26 @@ impl View {
     ///
     /// [`Error::Corrupt`] if the index or the value is damaged, and what the disk says.
     pub fn get(&self, prefix: &[u8], key: &[u8]) -> Result<Option<Bytes>, Error> {
+        match self.find(prefix, key)? {
+            None => Ok(None),
+            Some(entry) => self.value(&entry).map(Some),
+        }
+    }
+
+    /// A key's entry, without its value; `None` if there is no such key.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn find(&self, prefix: &[u8], key: &[u8]) -> Result<Option<Entry>, Error> {
         let mut combined = Vec::with_capacity(prefix.len() + 1 + key.len());
         join_key(&mut combined, prefix, key);
         // A prefix with a NUL byte would find the key of another one.
         if split_key(&combined).0 != prefix {
             return Ok(None);
         }
-        match self.generation.layers.get(&combined, self.placed.point.id.0)? {
-            None => Ok(None),
-            Some(slot) => self.generation.log.value(&combined, slot).map(Some),
-        }
+        let slot = self.generation.layers.get(&combined, self.placed.point.id.0)?;
+        Ok(slot.map(|slot| Entry { combined, slot }))
     }
 
     /// Every entry, or those of one prefix, in the byte order of `prefix NUL key`. Values are not read.

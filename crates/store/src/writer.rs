@@ -6,10 +6,9 @@ use crate::generation::Generation;
 use crate::ingest::{Ingest, Pull};
 use crate::layers::Layers;
 use crate::limits::STAGING_BYTES;
-use crate::log::log_name;
 use crate::manifest::{GenerationMeta, MANIFEST_FILE, Manifest};
 use crate::point::{PlacedPoint, Summary};
-use crate::run::{Run, RunWriter, run_name};
+use crate::run::{Run, RunWriter};
 use crate::view::View;
 use crate::{Corruption, Error, Limits, Point};
 
@@ -116,17 +115,10 @@ impl Writer {
     /// Removes files that the manifest does not name: what an unfinished pull or a dropped generation left.
     fn sweep(&self) -> Result<(), Error> {
         let names = self.disk.names().map_err(|source| Error::io("list", ".", source))?;
-        for name in names.iter().filter(|name| is_ours(name) && !self.is_named(name)) {
+        for name in names.iter().filter(|name| is_ours(name) && !self.manifest.names(name)) {
             self.disk.remove(name).map_err(|source| Error::io("remove", name, source))?;
         }
         Ok(())
-    }
-
-    fn is_named(&self, name: &str) -> bool {
-        self.manifest.generations.iter().any(|generation| {
-            name == log_name(generation.number)
-                || generation.runs.iter().any(|run| name == run_name(generation.number, run.id))
-        })
     }
 
     /// Writes the inline changes since the last run as a run, once they are many, and merges runs that are too many.
