@@ -15,6 +15,7 @@ use crate::exit::{Exit, Failed};
 use crate::output::{Output, table};
 
 mod recorded;
+mod stored_op;
 mod types;
 
 pub use recorded::Recorded;

@@ -3,6 +3,7 @@ use cuttlebone_wire::{
     Decode, DecodeError, DecodeErrorKind, Encode, EntityNum, Message, MessageType, Priority, Reader, Writer,
     crc32c,
 };
+use serde_json::{Value, json};
 
 /// A whole message as `ceph-dencoder` stores it: the header of messenger v1, its short footer, and the three parts,
 /// each behind its length.
@@ -62,6 +63,25 @@ impl Decode for Recorded {
         let data_crc = (recorded.flags & FLAG_NO_CRC == 0).then_some(recorded.data_crc);
         recorded.message.data = part(r, "data", lengths.data, data_crc)?;
         Ok(recorded)
+    }
+}
+
+impl Recorded {
+    /// The header's fields, for people.
+    pub(super) fn header(&self) -> Value {
+        let message = &self.message;
+        json!({
+            "seq": self.seq,
+            "tid": message.tid,
+            "type": message.kind.0,
+            "priority": message.priority.0,
+            "version": message.version,
+            "compat_version": message.compat_version,
+            "source": self.source,
+            "front_bytes": message.front.len(),
+            "middle_bytes": message.middle.len(),
+            "data_bytes": message.data.len(),
+        })
     }
 }
 

@@ -1,10 +1,17 @@
 use bytes::Bytes;
+use cuttlebone_mon::{
+    Body, Command, CommandAck, Config, GetMap, GetVersion, GetVersionReply, Map, MonMap, Probe, Subscribe,
+    SubscribeAck,
+};
 use cuttlebone_wire::{
     Decode, DecodeError, Encode, EntityAddr, EntityAddrs, EntityInst, EntityName, EntityNum, FeatureSet,
-    Features, Op, Reader, Transaction,
+    Features, Reader, Transaction,
 };
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map as Object, Value, json};
+
+use super::Recorded;
+use super::stored_op::StoredOp;
 
 /// A type that can be decoded and encoded.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +41,18 @@ pub struct Decoded {
 /// Every type, sorted.
 pub const TYPES: &[Type] = &[
     structure::<EntityName>("EntityName", "an entity as authentication names it"),
-    structure::<Op>("MonitorDBStore::Op", "one operation on a monitor's store"),
+    message::<Config>("the central configuration, to a client"),
+    message::<Command>("a command for the monitors"),
+    message::<CommandAck>("how a command went"),
+    message::<GetMap>("asks for the monitor map"),
+    message::<GetVersion>("asks how new a map is"),
+    message::<GetVersionReply>("how new a map is"),
+    message::<Map>("a monitor map, to a client"),
+    message::<Probe>("how monitors find each other"),
+    message::<Subscribe>("asks to be sent maps as they change"),
+    message::<SubscribeAck>("until when subscriptions hold"),
+    structure::<MonMap>("MonMap", "the monitors of a cluster"),
+    structure::<StoredOp>("MonitorDBStore::Op", "one operation on a monitor's store"),
     structure::<Transaction>("MonitorDBStore::Transaction", "operations on a monitor's store"),
     structure::<EntityAddr>("entity_addr_t", "one address"),
     structure::<EntityAddrs>("entity_addrvec_t", "all addresses of an entity"),
@@ -55,22 +73,101 @@ impl Type {
     }
 }
 
-const fn structure<T: Decode + Encode + Serialize>(name: &'static str, what: &'static str) -> Type {
+/// A value that is encoded by itself.
+trait Structure: Decode + Encode + Serialize {
+    /// Forgets which version it was read in.
+    fn renew(self) -> Self {
+        self
+    }
+}
+
+impl Structure for EntityAddr {}
+impl Structure for EntityAddrs {}
+impl Structure for EntityInst {}
+impl Structure for EntityName {}
+impl Structure for EntityNum {}
+impl Structure for FeatureSet {}
+
+impl Structure for StoredOp {
+    fn renew(self) -> Self {
+        StoredOp::renew(self)
+    }
+}
+
+impl Structure for MonMap {
+    fn renew(mut self) -> Self {
+        MonMap::renew(&mut self);
+        self
+    }
+}
+
+impl Structure for Transaction {
+    fn renew(self) -> Self {
+        Self::new(self.ops)
+    }
+}
+
+const fn structure<T: Structure>(name: &'static str, what: &'static str) -> Type {
     Type { name, what, codec: structure_codec::<T> }
 }
 
-fn structure_codec<T: Decode + Encode + Serialize>(
+fn structure_codec<T: Structure>(bytes: &Bytes, features: Option<Features>) -> Result<Decoded, DecodeError> {
+    let mut r = Reader::new(bytes);
+    let value = T::decode(&mut r)?;
+    r.finish("end of the object")?;
+    let shown = dump(&value);
+    let (value, features) = match features {
+        Some(features) => (value.renew(), features),
+        None => (value, r.features_seen()),
+    };
+    Ok(Decoded { value: shown, features, encoded: value.to_bytes(features), read_bytes: bytes.len() })
+}
+
+const fn message<B: Body + Serialize>(what: &'static str) -> Type {
+    Type { name: B::NAME, what, codec: message_codec::<B> }
+}
+
+fn message_codec<B: Body + Serialize>(
     bytes: &Bytes,
     features: Option<Features>,
 ) -> Result<Decoded, DecodeError> {
     let mut r = Reader::new(bytes);
-    let value = T::decode(&mut r)?;
+    let mut recorded = Recorded::decode(&mut r)?;
     r.finish("end of the object")?;
-    let features = features.unwrap_or(r.features_seen());
-    Ok(Decoded { value: dump(&value), features, encoded: value.to_bytes(features), read_bytes: bytes.len() })
+    let (body, seen) = B::decode(&recorded.message)?;
+    let value = json!({"header": recorded.header(), "body": without_secrets(dump(&body))});
+    recorded.message = match features {
+        None => body.message_like(&recorded.message, seen),
+        Some(features) => {
+            let (version, compat_version) = B::version_for(features);
+            let head = cuttlebone_wire::Message { version, compat_version, ..recorded.message.clone() };
+            body.message_like(&head, features)
+        }
+    };
+    let features = features.unwrap_or(seen);
+    Ok(Decoded { value, features, encoded: recorded.to_bytes(features), read_bytes: bytes.len() })
 }
 
 /// The value's fields. Serialisation of plain records into memory cannot fail; if it ever does, the reason is shown.
 fn dump(value: &impl Serialize) -> Value {
     serde_json::to_value(value).unwrap_or_else(|error| json!({"error": error.to_string()}))
+}
+
+/// The body of a message with the values taken out of commands that set them: monitors do not log these either.
+///
+/// Source: `ceph/ceph:src/messages/MMonCommand.h`, `print`.
+fn without_secrets(mut body: Value) -> Value {
+    for command in body.get_mut("cmd").and_then(Value::as_array_mut).into_iter().flatten() {
+        let Some(Ok(Value::Object(fields))) = command.as_str().map(serde_json::from_str) else { continue };
+        let prefix = fields.get("prefix").and_then(Value::as_str).unwrap_or_default();
+        let shown = match prefix {
+            "config set" => "name",
+            "config-key set" | "config-key put" => "key",
+            _ => continue,
+        };
+        let kept: Object<_, _> =
+            fields.into_iter().filter(|(name, _)| name == "prefix" || name == shown).collect();
+        *command = Value::String(Value::Object(kept).to_string());
+    }
+    body
 }
