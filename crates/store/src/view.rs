@@ -74,6 +74,24 @@ impl View {
         self.entries_between(from, None)
     }
 
+    /// Every entry behind a key, which need not exist; all of them without one. Values are not read.
+    ///
+    /// This is how a reader that went away goes on where it was.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get); the iterator ends with its first error.
+    pub fn entries_after(&self, after: Option<(&[u8], &[u8])>) -> Result<Entries<'_>, Error> {
+        let mut from = Vec::new();
+        if let Some((prefix, key)) = after {
+            join_key(&mut from, prefix, key);
+            // The smallest key that is greater.
+            from.push(0);
+        }
+        let visible = self.generation.layers.visible(&from, self.placed.point.id.0)?;
+        Ok(Entries { visible: Some(visible), until: Until::Prefix(Vec::new()) })
+    }
+
     /// The entries whose `prefix NUL key` starts with `from`, or lies in `from..to`.
     pub(crate) fn entries_between(&self, from: Vec<u8>, to: Option<Vec<u8>>) -> Result<Entries<'_>, Error> {
         let visible = self.generation.layers.visible(&from, self.placed.point.id.0)?;
