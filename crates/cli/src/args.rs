@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::mon::MonCommand;
+use crate::store::StoreCommand;
 use crate::wire::WireCommand;
 
 /// The whole command line.
@@ -27,6 +29,12 @@ pub enum Command {
     /// Decodes and encodes Ceph's structures and messages.
     #[command(subcommand)]
     Wire(WireCommand),
+    /// Copies, serves and asks live monitors.
+    #[command(subcommand)]
+    Mon(MonCommand),
+    /// Looks into a copy of a monitor's store.
+    #[command(subcommand)]
+    Store(StoreCommand),
 }
 
 /// Options that every command takes, spelled as in Ceph.

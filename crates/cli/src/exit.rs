@@ -65,6 +65,12 @@ impl Exit {
         if cause.is::<DecodeError>() {
             return Some(Self::Corrupt);
         }
+        if let Some(error) = cause.downcast_ref::<cuttlebone_node::Error>() {
+            return Self::of_node(error);
+        }
+        if let Some(error) = cause.downcast_ref::<cuttlebone_store::Error>() {
+            return Self::of_store(error);
+        }
         if cause.is::<conf::ParseError>() || cause.is::<mon_host::ParseError>() {
             return Some(Self::Usage);
         }
@@ -80,6 +86,49 @@ impl Exit {
             _ => None,
         }
     }
+}
+
+impl Exit {
+    /// `None` where the cause behind it tells more.
+    fn of_node(error: &cuttlebone_node::Error) -> Option<Self> {
+        use cuttlebone_node::Error;
+        match error {
+            Error::Exhausted { .. } | Error::Store(_) | Error::Malformed(_) => None,
+            Error::Link(cuttlebone_link::Error::Auth(_)) | Error::Command { errno: EACCES | EPERM, .. } => {
+                Some(Self::Refused)
+            }
+            Error::Link(_) | Error::LinkClosed | Error::NoAnswer { .. } => Some(Self::Unreachable),
+            Error::Sync(error) if error.is_retryable() => Some(Self::Unreachable),
+            Error::Sync(_) | Error::NoMonMap => Some(Self::Corrupt),
+            Error::OtherCluster { .. } | Error::NotDiallable(_) | Error::Config(_) => Some(Self::Usage),
+            Error::Command { errno: ENOENT, .. } => Some(Self::NotFound),
+            _ => Some(Self::Failure),
+        }
+    }
+
+    /// `None` where the cause behind it tells more.
+    fn of_store(error: &cuttlebone_store::Error) -> Option<Self> {
+        use cuttlebone_store::Error;
+        match error {
+            Error::Io { .. } => None,
+            Error::NotAStore { .. } | Error::NoSuchPoint(_) => Some(Self::NotFound),
+            Error::Corrupt(_) | Error::Provider(_) => Some(Self::Corrupt),
+            _ => Some(Self::Failure),
+        }
+    }
+}
+
+/// Errno as Linux numbers it, negative as monitors answer it.
+const ENOENT: i32 = -2;
+/// The same.
+const EPERM: i32 = -1;
+/// The same.
+const EACCES: i32 = -13;
+
+/// An error and everything behind it, on one line.
+pub(crate) fn chain(error: &dyn core::error::Error) -> String {
+    let causes = core::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Whether the reader of our output has gone, which is its right: `cuttlebone … | head`.

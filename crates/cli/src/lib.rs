@@ -13,8 +13,14 @@ mod args;
 pub mod conf;
 mod environment;
 mod exit;
+mod interrupt;
+pub mod mon;
 pub mod mon_host;
 mod output;
+mod progress;
+pub mod store;
+mod text;
+mod usage;
 pub mod wire;
 
 pub use args::{Command, CommandLine, Format, Global};
@@ -44,6 +50,8 @@ fn run(line: CommandLine) -> Exit {
     let mut output = Output::new(&line.global, io::stdout().lock());
     let result = match line.command {
         Command::Wire(command) => wire::run(&command, &mut output),
+        Command::Mon(command) => mon::run(&command, &line.global, &mut output),
+        Command::Store(command) => store::run(&command, &mut output),
     };
     match result.and_then(|exit| Ok(output.finish().map(|()| exit)?)) {
         Ok(exit) => exit,

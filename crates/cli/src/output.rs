@@ -79,6 +79,11 @@ impl<W: Write> Output<W> {
         self.out.write_all(bytes)
     }
 
+    /// Where text for people goes, when that is the format.
+    pub fn plain(&mut self) -> &mut W {
+        &mut self.out
+    }
+
     /// Makes sure that everything has been written.
     ///
     /// # Errors

@@ -1,0 +1,99 @@
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use cuttlebone_wire::{DecodeError, EntityAddr, Uuid};
+
+/// Why a node's work ended, sorted by whose fault it is.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The link to a peer was lost, or could not be made.
+    #[error("link")]
+    Link(#[from] cuttlebone_link::Error),
+    /// The link was closed in good order while something was still expected of it.
+    #[error("the peer closed the link")]
+    LinkClosed,
+    /// An answer did not come in time.
+    #[error("no {what} within {} s", .after.as_secs_f32())]
+    NoAnswer {
+        /// What was asked for.
+        what: &'static str,
+        /// How long we waited.
+        after: Duration,
+    },
+    /// The peer's bytes do not follow the encoding.
+    #[error("the peer sent something that cannot be read")]
+    Malformed(#[from] DecodeError),
+    /// The synchronisation ended without a complete copy.
+    #[error("synchronisation")]
+    Sync(#[from] cuttlebone_monsync::Error),
+    /// The copy on disk could not be read or written.
+    #[error("store")]
+    Store(#[from] cuttlebone_store::Error),
+    /// The copy belongs to another cluster than the monitor.
+    #[error("the copy is of cluster {copy}, and the monitor is of {monitor}; give another directory")]
+    OtherCluster {
+        /// The copy's.
+        copy: Uuid,
+        /// The monitor's.
+        monitor: Uuid,
+    },
+    /// The copy has no monitor map in it, so nobody could synchronise from it.
+    #[error("the copy holds no usable monitor map")]
+    NoMonMap,
+    /// An address names no place that can be dialled.
+    #[error("{0} cannot be dialled: messenger v2 addresses are needed, as in v2:10.0.0.1:3300/0")]
+    NotDiallable(EntityAddr),
+    /// An address could not be bound.
+    #[error("cannot listen on {addr}")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system answered.
+        source: std::io::Error,
+    },
+    /// Every monitor that was given has been tried.
+    #[error("none of {tried} attempts with {monitors} monitors succeeded; the last one ended with this")]
+    Exhausted {
+        /// How many attempts there were.
+        tried: u32,
+        /// How many monitors there are to try.
+        monitors: usize,
+        /// How the last attempt ended.
+        source: Box<Self>,
+    },
+    /// The monitor refused a command.
+    #[error("the monitor answered {errno}: {status}")]
+    Command {
+        /// A negative errno as Linux numbers it.
+        errno: i32,
+        /// What it says.
+        status: String,
+    },
+    /// The node is put together in a way that cannot work.
+    #[error("{0}")]
+    Config(&'static str),
+}
+
+impl Error {
+    /// Whether another attempt, or another monitor, may succeed.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            // What one monitor says, refuses or cannot have meant, another one may do right.
+            Self::LinkClosed
+            | Self::NoAnswer { .. }
+            | Self::Link(_)
+            | Self::Malformed(_)
+            | Self::Sync(_)
+            | Self::Store(cuttlebone_store::Error::Provider(_)) => true,
+            Self::Store(_)
+            | Self::OtherCluster { .. }
+            | Self::NoMonMap
+            | Self::NotDiallable(_)
+            | Self::Listen { .. }
+            | Self::Exhausted { .. }
+            | Self::Command { .. }
+            | Self::Config(_) => false,
+        }
+    }
+}

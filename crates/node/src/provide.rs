@@ -1,0 +1,333 @@
+use core::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use cuttlebone_driver::{Clock, Connection, DriverLimits, Listener, OsEntropy, Peers};
+use cuttlebone_link::{AcceptConfig, Event, Ready};
+use cuttlebone_machine::Machine;
+use cuttlebone_mon::Request;
+use cuttlebone_monsync::MESSAGE_TYPE;
+use cuttlebone_monsync::v2::{Dropped, PeerId, Provider, ProviderConfig, ProviderInput, ProviderOutput};
+use cuttlebone_store::Point;
+use cuttlebone_wire::{EntityAddr, EntityAddrs, EntityType, Features, Message, Uuid};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::Error;
+use crate::clock::until;
+use crate::reading::{Described, Reading, Told};
+
+/// What to serve, and where.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "knobs, set with `..ProvideConfig::new(…)`")]
+pub struct ProvideConfig {
+    /// The directory of the copy. Another process may keep it current meanwhile.
+    pub store: PathBuf,
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The addresses under which peers dial us, where they differ from `listen`.
+    ///
+    /// A monitor drops what comes from an address that it did not dial.
+    pub advertise: Option<EntityAddrs>,
+    /// What we are called among monitors. Default `cuttlebone`.
+    pub name: String,
+    /// How much a chunk holds, and how many copies may be in progress.
+    pub provider: ProviderConfig,
+}
+
+impl ProvideConfig {
+    /// Serves the latest point of `store` on `listen`.
+    pub fn new(store: impl Into<PathBuf>, listen: SocketAddr) -> Self {
+        Self {
+            store: store.into(),
+            listen,
+            advertise: None,
+            name: "cuttlebone".into(),
+            provider: ProviderConfig::default(),
+        }
+    }
+}
+
+/// A provider: fresh monitors synchronise from it as they would from one of their own.
+#[derive(Debug)]
+pub struct Provide {
+    listener: Listener,
+    addrs: EntityAddrs,
+    reading: Reading,
+    described: Described,
+    provider: ProviderConfig,
+}
+
+/// What a provider reports while it serves.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ProvideEvent<'a> {
+    /// A peer has opened a session.
+    Connected {
+        /// What it is.
+        kind: EntityType,
+        /// Where it comes from.
+        addrs: &'a EntityAddrs,
+    },
+    /// A copy has been sent to its end, or was given up.
+    Finished {
+        /// Copies still in progress.
+        copies: usize,
+        /// Chunks sent since the start, of all copies.
+        chunks: u64,
+        /// Bytes of chunks sent since the start, of all copies.
+        bytes: u64,
+    },
+    /// A peer's session is over.
+    Gone {
+        /// Where it came from.
+        addrs: &'a EntityAddrs,
+    },
+    /// Something a peer sent has no meaning and was dropped.
+    Dropped(&'a Dropped),
+    /// The copy could not be read; the peer that asked was refused.
+    Unreadable(&'a cuttlebone_store::Error),
+}
+
+/// Answers that wait for one peer. A peer that asks this much without reading is disconnected.
+const REPLIES_MAX: usize = 64;
+/// Events of all peers that wait to be looked at.
+const EVENTS_MAX: usize = 256;
+
+impl Provide {
+    /// Opens the copy, reads what peers will be told, and binds the address.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] without a readable point, [`Error::NoMonMap`] if the copy cannot seed a monitor,
+    /// [`Error::Listen`], and [`Error::Config`] if it is not known under which address peers dial us.
+    pub async fn bind(config: ProvideConfig) -> Result<Self, Error> {
+        let (reading, described) = Reading::open(config.store, config.name)?;
+        let addr = config.listen;
+        let listener = Listener::bind(addr).await.map_err(|source| Error::Listen { addr, source })?;
+        let bound = listener.local_addr().map_err(|source| Error::Listen { addr, source })?;
+        let addrs = match config.advertise {
+            Some(addrs) => addrs,
+            None if bound.ip().is_unspecified() => {
+                return Err(Error::Config(
+                    "monitors have to be told under which address they dial us, which 0.0.0.0 does not say",
+                ));
+            }
+            None => EntityAddr::v2(bound).into(),
+        };
+        Ok(Self { listener, addrs, reading, described, provider: config.provider })
+    }
+
+    /// The addresses under which peers dial us.
+    pub fn addrs(&self) -> &EntityAddrs {
+        &self.addrs
+    }
+
+    /// The cluster whose copy is served.
+    pub fn fsid(&self) -> Uuid {
+        self.described.responder.fsid
+    }
+
+    /// The point that is served until a newer one is made.
+    pub fn point(&self) -> &Point {
+        &self.described.point
+    }
+
+    /// Serves until `shutdown` is over.
+    ///
+    /// # Errors
+    ///
+    /// If the listener fails, or the copy cannot be read any more.
+    pub async fn run(
+        self,
+        shutdown: impl Future<Output = ()>,
+        report: &mut dyn FnMut(ProvideEvent<'_>),
+    ) -> Result<(), Error> {
+        let Self { listener, addrs, reading, provider, .. } = self;
+        let (mut peers, driver) = listener.serve(AcceptConfig::monitor(addrs), DriverLimits::default());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(driver);
+        let (events_tx, events) = mpsc::channel(EVENTS_MAX);
+        let serving = Serving {
+            provider: Provider::new(provider, OsEntropy::default()),
+            reading,
+            clock: Clock::start(),
+            peers: BTreeMap::new(),
+            last_peer: 0,
+            copies: 0,
+            chunks: 0,
+            bytes: 0,
+            report,
+        };
+        tokio::select! {
+            result = serving.run(&mut peers, events_tx, events, &mut tasks) => result,
+            () = shutdown => Ok(()),
+        }
+    }
+}
+
+/// One peer with a session.
+struct Peer {
+    replies: mpsc::Sender<Message>,
+    ready: Box<Ready>,
+}
+
+struct Serving<'a> {
+    provider: Provider<OsEntropy>,
+    reading: Reading,
+    clock: Clock,
+    peers: BTreeMap<PeerId, Peer>,
+    last_peer: u64,
+    /// Copies that were in progress when last looked at.
+    copies: usize,
+    chunks: u64,
+    bytes: u64,
+    report: &'a mut dyn FnMut(ProvideEvent<'_>),
+}
+
+/// What a peer's task tells.
+enum Heard {
+    Opened { from: PeerId, ready: Box<Ready>, replies: mpsc::Sender<Message> },
+    Said { from: PeerId, message: Message },
+    Closed { from: PeerId },
+}
+
+impl Serving<'_> {
+    async fn run(
+        mut self,
+        peers: &mut Peers,
+        events_tx: mpsc::Sender<Heard>,
+        mut events: mpsc::Receiver<Heard>,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<(), Error> {
+        loop {
+            self.drain().await;
+            let wake = self.provider.poll_timeout();
+            tokio::select! {
+                accepted = peers.accept() => {
+                    let Some(connection) = accepted else { return Err(Error::Config("the listener has failed")) };
+                    self.last_peer += 1;
+                    tasks.spawn(serve_peer(PeerId(self.last_peer), connection, events_tx.clone()));
+                }
+                // Both ends are here, so there is always a next one.
+                Some(heard) = events.recv() => self.heard(heard).await,
+                told = self.reading.recv() => self.told(told)?,
+                Some(_) = tasks.join_next() => {}
+                () = until(&self.clock, wake) => self.provider.handle_timeout(self.clock.now()),
+            }
+        }
+    }
+
+    /// Carries out what the provider wants.
+    async fn drain(&mut self) {
+        while let Some(output) = self.provider.poll_output() {
+            match output {
+                ProviderOutput::Send { to, reply } => {
+                    let features = self.peers.get(&to).map_or(Features::empty(), |peer| peer.ready.features);
+                    let message = reply.into_message(features);
+                    self.chunks += 1;
+                    self.bytes =
+                        self.bytes.saturating_add(u64::try_from(message.front.len()).unwrap_or(u64::MAX));
+                    self.send(to, message);
+                }
+                ProviderOutput::Store(ask) => self.reading.ask(ask).await,
+                ProviderOutput::Dropped { why, .. } => (self.report)(ProvideEvent::Dropped(&why)),
+            }
+        }
+        let copies = self.provider.copies();
+        if copies < self.copies {
+            let Self { chunks, bytes, .. } = *self;
+            (self.report)(ProvideEvent::Finished { copies, chunks, bytes });
+        }
+        self.copies = copies;
+    }
+
+    /// A peer that does not read its answers loses its session instead of holding up everybody else.
+    fn send(&mut self, to: PeerId, message: Message) {
+        let full = self.peers.get(&to).is_some_and(|peer| peer.replies.try_send(message).is_err());
+        if full {
+            self.gone(to);
+        }
+    }
+
+    async fn heard(&mut self, heard: Heard) {
+        match heard {
+            Heard::Opened { from, ready, replies } => {
+                let (kind, addrs) = (ready.peer_type, &ready.peer_addrs);
+                (self.report)(ProvideEvent::Connected { kind, addrs });
+                self.peers.insert(from, Peer { replies, ready });
+            }
+            Heard::Said { from, message } => {
+                let Some(peer) = self.peers.get(&from) else { return };
+                if message.kind != MESSAGE_TYPE {
+                    let request = Request { features: peer.ready.features, message };
+                    self.reading.request(from, request).await;
+                } else if peer.ready.peer_type == EntityType::MON {
+                    // Monitors are served by monitors alone, as monitors do it: a store is nobody else's business.
+                    self.provider.handle(self.clock.now(), ProviderInput::Message { from, message });
+                }
+            }
+            Heard::Closed { from } => self.gone(from),
+        }
+    }
+
+    fn told(&mut self, told: Told) -> Result<(), Error> {
+        match told {
+            Told::Store { answer, error } => {
+                if let Some(error) = &error {
+                    (self.report)(ProvideEvent::Unreadable(error));
+                }
+                if let Some(answer) = answer {
+                    self.provider.handle(self.clock.now(), ProviderInput::Store(answer));
+                }
+                Ok(())
+            }
+            Told::Message { to, message } => {
+                self.send(to, message);
+                Ok(())
+            }
+            Told::Failed(error) => Err(error),
+        }
+    }
+
+    fn gone(&mut self, peer: PeerId) {
+        if let Some(Peer { ready, .. }) = self.peers.remove(&peer) {
+            (self.report)(ProvideEvent::Gone { addrs: &ready.peer_addrs });
+            self.provider.handle(self.clock.now(), ProviderInput::Gone(peer));
+        }
+    }
+}
+
+/// One peer's connection: what it says goes to the one place where everything is decided, and answers come back.
+///
+/// It ends with the link, or when the other side lets go of `replies`.
+async fn serve_peer(from: PeerId, mut connection: Connection, events: mpsc::Sender<Heard>) {
+    let (replies, mut outbound) = mpsc::channel(REPLIES_MAX);
+    let mut replies = Some(replies);
+    loop {
+        tokio::select! {
+            event = connection.recv() => {
+                let heard = match event {
+                    Some(Event::Ready(ready)) => match replies.take() {
+                        Some(replies) => Heard::Opened { from, ready, replies },
+                        // The same session over another connection.
+                        None => continue,
+                    },
+                    Some(Event::Message(message)) => Heard::Said { from, message },
+                    Some(Event::Lost(_) | Event::Reset) => continue,
+                    Some(Event::Closed(_)) | None => Heard::Closed { from },
+                };
+                let over = matches!(heard, Heard::Closed { .. });
+                if events.send(heard).await.is_err() || over {
+                    return;
+                }
+            }
+            reply = outbound.recv() => {
+                let Some(reply) = reply else { return };
+                if connection.send(reply).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
