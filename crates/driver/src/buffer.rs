@@ -127,7 +127,7 @@ mod tests {
         for _ in 0..100 {
             inbound.prepare(1 << 20);
             inbound.bytes.resize(1 << 20, 1);
-            std::mem::forget(inbound.bytes.split().freeze());
+            core::mem::forget(inbound.bytes.split().freeze());
         }
         assert!(inbound.kept_bytes <= 3 << 20);
     }
