@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::exit::{Exit, Failed};
 use crate::output::{Output, table};
 
+mod bodies;
 mod recorded;
 mod stored_op;
 mod types;

@@ -63,6 +63,8 @@ golden! {
     entity_name: "EntityName";
     entity_num: "entity_name_t";
     feature_bitset: "feature_bitset_t";
+    mauth: "MAuth";
+    mauth_reply: "MAuthReply";
     mmon_command: "MMonCommand";
     mmon_command_ack: "MMonCommandAck";
     mmon_get_version: "MMonGetVersion";
@@ -70,6 +72,7 @@ golden! {
     mmon_map: "MMonMap";
     mmon_probe: "MMonProbe";
     mmon_subscribe: "MMonSubscribe";
+    mmon_sync: "MMonSync";
     monmap: "MonMap";
     store_op: "MonitorDBStore::Op";
     store_transaction: "MonitorDBStore::Transaction";

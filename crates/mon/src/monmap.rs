@@ -88,6 +88,8 @@ impl MonMap {
     }
 
     /// Forgets which version it was read in: it will be written in the newest that the reader's features allow.
+    ///
+    /// Needed after a change of addresses, since old forms keep a second copy of them.
     pub fn renew(&mut self) {
         self.version = 0;
         self.mons.values_mut().for_each(MonInfo::renew);
@@ -134,6 +136,11 @@ impl MonMap {
             for _ in 0..count {
                 let name = r.text("mon name", NAME_BYTES_MAX)?;
                 map.mons.insert(name, MonInfo::decode(r)?);
+            }
+            for (name, addr) in addrs {
+                if let Some(mon) = map.mons.get_mut(&name) {
+                    mon.set_listed(addr);
+                }
             }
         } else {
             map.ranks = addrs.iter().map(|(name, _)| name.clone()).collect();

@@ -20,7 +20,7 @@ pub struct Tid(pub u64);
 /// A request that is refused because too many are unanswered. Try again after the next answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many requests are waiting for a monitor")]
-#[non_exhaustive]
+#[expect(clippy::exhaustive_structs, reason = "there is nothing more to say")]
 pub struct Busy;
 
 /// What a session is told.

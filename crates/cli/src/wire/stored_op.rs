@@ -95,9 +95,9 @@ mod tests {
     use super::*;
     use cuttlebone_wire::Features;
 
-    fn check(bytes: Bytes, kind: &str) {
-        let op = StoredOp::decode(&mut Reader::new(&bytes)).unwrap();
-        assert_eq!(op.to_bytes(Features::PACIFIC), bytes);
+    fn check(bytes: &Bytes, kind: &str) {
+        let op = StoredOp::decode(&mut Reader::new(bytes)).unwrap();
+        assert_eq!(&op.to_bytes(Features::PACIFIC), bytes);
         assert_eq!(serde_json::to_value(&op).unwrap()["type"], kind);
         let renewed = op.renew().to_bytes(Features::PACIFIC);
         assert_eq!(renewed[0], VERSION);
@@ -107,13 +107,13 @@ mod tests {
     #[test]
     fn both_versions_and_the_blank_one_come_back() {
         let put = Op::put("p", "k", "v").to_bytes(Features::PACIFIC);
-        check(put.clone(), "PUT");
+        check(&put, "PUT");
         let mut older = put[..put.len() - 4].to_vec();
         older[0] = 1;
         older[2] -= 4;
-        check(older.into(), "PUT");
-        check(Bytes::from_static(b"\x02\x01\x11\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"), "unknown op");
-        check(Bytes::from_static(b"\x01\x01\x0d\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"), "unknown op");
+        check(&older.into(), "PUT");
+        check(&Bytes::from_static(b"\x02\x01\x11\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"), "unknown op");
+        check(&Bytes::from_static(b"\x01\x01\x0d\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"), "unknown op");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Map as Object, Value, json};
 
 use super::Recorded;
+use super::bodies::{Auth, AuthReply, Sync};
 use super::stored_op::StoredOp;
 
 /// A type that can be decoded and encoded.
@@ -41,6 +42,8 @@ pub struct Decoded {
 /// Every type, sorted.
 pub const TYPES: &[Type] = &[
     structure::<EntityName>("EntityName", "an entity as authentication names it"),
+    message::<Auth>("a step of authentication"),
+    message::<AuthReply>("the answer to a step of authentication"),
     message::<Config>("the central configuration, to a client"),
     message::<Command>("a command for the monitors"),
     message::<CommandAck>("how a command went"),
@@ -51,6 +54,7 @@ pub const TYPES: &[Type] = &[
     message::<Probe>("how monitors find each other"),
     message::<Subscribe>("asks to be sent maps as they change"),
     message::<SubscribeAck>("until when subscriptions hold"),
+    message::<Sync>("store synchronisation between monitors, both dialects"),
     structure::<MonMap>("MonMap", "the monitors of a cluster"),
     structure::<StoredOp>("MonitorDBStore::Op", "one operation on a monitor's store"),
     structure::<Transaction>("MonitorDBStore::Transaction", "operations on a monitor's store"),

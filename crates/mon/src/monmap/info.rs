@@ -27,6 +27,8 @@ pub struct MonInfo {
     version: u8,
     /// Version 2 without weight and location behind it, as releases before Nautilus wrote it.
     bare: bool,
+    /// The address in the map's own list, if it was read from a form that has one; it may differ from all of `addrs`.
+    listed: Option<EntityAddr>,
 }
 
 /// The newest version that we know.
@@ -48,37 +50,36 @@ impl MonInfo {
 
     /// A monitor in a map that has one address for each.
     pub(super) fn from_single(name: String, addr: EntityAddr) -> Self {
-        Self { version: 1, ..Self::new(name, addr.into()) }
+        Self { listed: Some(addr.clone()), ..Self::new(name, addr.into()) }
+    }
+
+    /// Keeps the address that stood for this monitor in the map's own list, in the forms that have one.
+    pub(super) fn set_listed(&mut self, addr: EntityAddr) {
+        self.listed = Some(addr);
     }
 
     /// The one address that old forms have room for: that of messenger v1, blank if there is none.
     pub(super) fn legacy_addr(&self) -> EntityAddr {
-        if self.has_single() {
-            return self.addrs.legacy_or_first();
-        }
-        self.addrs.0.iter().find(|addr| addr.kind == AddrKind::LEGACY).cloned().unwrap_or_default()
+        let legacy = || self.addrs.0.iter().find(|addr| addr.kind == AddrKind::LEGACY);
+        self.listed.as_ref().or_else(legacy).cloned().unwrap_or_default()
     }
 
     /// The same for old forms of this structure: without a messenger v1 address, the first one dressed up as such,
     /// so that old readers get a map that looks valid.
     fn legacy_looking_addr(&self) -> EntityAddr {
-        let legacy = self.legacy_addr();
-        match self.addrs.0.first() {
-            Some(addr) if legacy == EntityAddr::BLANK && *addr != EntityAddr::BLANK && !self.has_single() => {
-                EntityAddr { kind: AddrKind::LEGACY, ..addr.clone() }
-            }
-            _ => legacy,
+        let first = self.addrs.0.first().cloned().unwrap_or_default();
+        // What was read from such a form is written as it was.
+        if matches!(self.version, 1..VERSION_ADDRS) || first == EntityAddr::BLANK {
+            return first;
         }
-    }
-
-    /// Whether it was read from a form with one address, which is then written as it was.
-    const fn has_single(&self) -> bool {
-        matches!(self.version, 1..VERSION_ADDRS)
+        let legacy = self.addrs.0.iter().find(|addr| addr.kind == AddrKind::LEGACY);
+        legacy.cloned().unwrap_or(EntityAddr { kind: AddrKind::LEGACY, ..first })
     }
 
     pub(super) fn renew(&mut self) {
         self.version = 0;
         self.bare = false;
+        self.listed = None;
     }
 
     fn version_for(&self, features: Features) -> u8 {
