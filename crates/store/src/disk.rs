@@ -8,7 +8,7 @@ use core::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
-pub(crate) use os::{Lock, OsDisk, create_private_dir};
+pub(crate) use os::{LOCK_FILE, Lock, OsDisk, close_to_others, create_private_dir};
 
 /// One directory. Names are plain file names; everything created is private to the user.
 pub(crate) trait Disk: Debug + Send + Sync {

@@ -36,8 +36,6 @@ pub(crate) struct GenerationMeta {
 pub(crate) struct Manifest {
     pub(crate) next_point: u64,
     pub(crate) next_generation: u64,
-    /// Points below it have been given up, even if their generation is still there.
-    pub(crate) first_point: u64,
     /// Oldest first.
     pub(crate) generations: Vec<GenerationMeta>,
 }
@@ -47,7 +45,6 @@ impl Decode for Manifest {
         Ok(Self {
             next_point: r.u64("next point")?,
             next_generation: r.u64("next generation")?,
-            first_point: r.u64("first point")?,
             generations: r.list("generations", GENERATIONS_MAX, 44, |r| {
                 Ok(GenerationMeta {
                     number: r.u64("generation")?,
@@ -68,7 +65,6 @@ impl Encode for Manifest {
     fn encode(&self, w: &mut Writer) {
         w.u64(self.next_point);
         w.u64(self.next_generation);
-        w.u64(self.first_point);
         w.list(&self.generations, |w, generation| {
             w.u64(generation.number);
             w.u64(generation.log_end);
