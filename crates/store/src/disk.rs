@@ -1,7 +1,7 @@
 //! The few things asked of a file system, so that tests can put one underneath that fails and forgets.
 
 mod os;
-#[cfg(test)]
+#[cfg(any(test, feature = "__fuzz"))]
 pub(crate) mod sim;
 
 use core::fmt::Debug;

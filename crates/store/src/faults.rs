@@ -219,8 +219,8 @@ fn after_one_failure_the_same_writer_goes_on_or_says_that_it_cannot() {
 #[test]
 fn a_power_failure_at_any_operation_loses_nothing_that_was_acknowledged() {
     at_every_operation(Fault::Crash, |disk, told, _, n| {
-        // The first two keep nothing and everything that was not synced; the others some of it.
-        for seed in 0..4_u64 {
+        // Nothing that was not synced is kept, then everything, then some of it.
+        for seed in 0..3_u64 {
             let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(n);
             let found = disk.after_crash(|| match seed {
                 0 => false,
@@ -231,14 +231,12 @@ fn a_power_failure_at_any_operation_loses_nothing_that_was_acknowledged() {
                 }
             });
             let what = format!("crash at {n}, seed {seed}");
-            told.check(&found, &what);
             is_sound(&found, &what);
             let mut writer = open(&found).unwrap_or_else(|error| panic!("{what}: {error:?}"));
             told.check(&found, &what);
             let mut again = Told::default();
             again.full(&mut writer, 11).unwrap();
             again.check(&found, &what);
-            is_sound(&found, &what);
         }
     });
 }

@@ -1,7 +1,9 @@
 //! One suite that every store has to pass: random batches against a naive history of maps.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+use core::ops::Range;
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use bytes::Bytes;
 use cuttlebone_store::{Limits, MemoryStore, Snapshot, Store, Writer, verify};
@@ -99,7 +101,9 @@ fn conforms<S: Store>(mut store: S, steps: &[Step], mut reopen: impl FnMut(S) ->
             Step::Batch(ops) => {
                 let id = store.apply(&Transaction::new(ops.clone())).unwrap();
                 assert!(Some(id) > last.replace(id), "numbers of points only grow");
-                ops.iter().for_each(|op| apply_to_model(&mut model, op));
+                for op in ops {
+                    apply_to_model(&mut model, op);
+                }
                 agree(&store.snapshot(), &model, &everything);
             }
             Step::Look(keys) => {

@@ -1,8 +1,10 @@
 //! Pulls as a monsync requester delivers them, and what readers see of them.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use bytes::Bytes;

@@ -1,5 +1,7 @@
 //! What we list and export, beside what Ceph's own tools list and restore.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output};

@@ -54,10 +54,11 @@ pub(crate) fn create_private_dir(dir: &Path) -> io::Result<()> {
 /// Closes a directory to everybody but its owner: it is about to hold keys.
 pub(crate) fn close_to_others(dir: &Path) -> io::Result<()> {
     let mode = std::fs::metadata(dir)?.permissions().mode();
-    if mode & 0o077 == 0 {
+    let private = mode & 0o700;
+    if mode & 0o777 == private {
         Ok(())
     } else {
-        std::fs::set_permissions(dir, Permissions::from_mode(mode & 0o700))
+        std::fs::set_permissions(dir, Permissions::from_mode(private))
     }
 }
 
