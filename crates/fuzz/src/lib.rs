@@ -4,6 +4,7 @@
 //! not come back, a machine that leaves its states. `cargo xtask fuzz <target> --for 60s` drives one under libFuzzer
 //! (nightly); the test suite replays `corpus/<target>/` through the same functions on stable.
 
+mod store;
 mod wire;
 
 /// One fuzz target.
@@ -21,6 +22,8 @@ pub struct Target {
 
 /// Every target, in the order of their names.
 pub const TARGETS: &[Target] = &[
+    Target { name: "store_block", run: store::block },
+    Target { name: "store_directory", run: store::directory },
     Target { name: "wire_addr", run: wire::addr },
     Target { name: "wire_name", run: wire::name },
     Target { name: "wire_transaction", run: wire::transaction },

@@ -64,8 +64,8 @@ fn main() -> anyhow::Result<()> {
         shapes = ["16384x65536", "300000x1024", "1000000x200"].map(String::from).into();
     }
     for shape in &shapes {
-        let parse = || Some(shape.split_once('x').map(|(k, v)| (k.parse().ok(), v.parse().ok()))?);
-        let Some((Some(keys), Some(value_bytes))) = parse() else { anyhow::bail!("no shape: {shape}") };
+        let numbers = shape.split_once('x').map(|(keys, bytes)| (keys.parse().ok(), bytes.parse().ok()));
+        let Some((Some(keys), Some(value_bytes))) = numbers else { anyhow::bail!("no shape: {shape}") };
         measure(&dir.join(format!("ingest-{}-{shape}", std::process::id())), shape, keys, value_bytes)?;
     }
     Ok(())

@@ -1,14 +1,14 @@
 //! The few things asked of a file system, so that tests can put one underneath that fails and forgets.
 
 mod os;
-#[cfg(test)]
+#[cfg(any(test, feature = "__fuzz"))]
 pub(crate) mod sim;
 
 use core::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
-pub(crate) use os::{Lock, OsDisk, create_private_dir};
+pub(crate) use os::{LOCK_FILE, Lock, OsDisk, close_to_others, create_private_dir};
 
 /// One directory. Names are plain file names; everything created is private to the user.
 pub(crate) trait Disk: Debug + Send + Sync {

@@ -38,6 +38,12 @@ pub enum Error {
         /// The directory.
         dir: String,
     },
+    /// The directory holds something else, and a copy has to have one of its own.
+    #[error("{dir} holds files that are no copy of a store; give an empty directory")]
+    ForeignDirectory {
+        /// The directory.
+        dir: String,
+    },
     /// What is on disk is not what was written.
     #[error("corrupt copy")]
     Corrupt(#[from] Corruption),

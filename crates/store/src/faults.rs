@@ -66,7 +66,8 @@ impl Told {
             self.points.push((rebased, self.next.clone()));
         }
         self.recent(writer, 9)?;
-        self.given_up = self.points.last().map(|(point, _)| point.id);
+        // The last two: the rebase, and the pull after it.
+        self.given_up = self.points.last().map(|(point, _)| PointId(point.id.0 - 1));
         writer.prune(Keep::Points(1))?;
         self.recent(writer, 10)?;
         self.full(writer, 10)
@@ -198,6 +199,14 @@ fn after_one_failure_the_same_writer_goes_on_or_says_that_it_cannot() {
         let error = told.run(&mut writer);
         assert!(matches!(error, Err(Error::Io { .. })), "operation {n}: {error:?}");
         told.check(&disk, &format!("failure at {n}"));
+        if let Some(from) = writer.latest().map(|point| point.last_committed) {
+            // Enough to reach the disk without a commit. It must not touch what a reader sees.
+            match writer.begin(Pull::Recent { from }) {
+                Ok(mut pull) => append(&mut pull, vec![Op::put("a", "b", vec![1; (1 << 20) + 1])]).unwrap(),
+                Err(error) => assert!(matches!(error, Error::Poisoned), "operation {n}: {error:?}"),
+            }
+            told.check(&disk, &format!("failure at {n}, then a pull given up"));
+        }
         let mut again = Told::default();
         match again.full(&mut writer, 11) {
             Ok(()) => again.check(&disk, &format!("failure at {n}, then again")),
@@ -210,8 +219,8 @@ fn after_one_failure_the_same_writer_goes_on_or_says_that_it_cannot() {
 #[test]
 fn a_power_failure_at_any_operation_loses_nothing_that_was_acknowledged() {
     at_every_operation(Fault::Crash, |disk, told, _, n| {
-        // The first two keep nothing and everything that was not synced; the others some of it.
-        for seed in 0..6_u64 {
+        // Nothing that was not synced is kept, then everything, then some of it.
+        for seed in 0..3_u64 {
             let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(n);
             let found = disk.after_crash(|| match seed {
                 0 => false,
@@ -222,14 +231,12 @@ fn a_power_failure_at_any_operation_loses_nothing_that_was_acknowledged() {
                 }
             });
             let what = format!("crash at {n}, seed {seed}");
-            told.check(&found, &what);
             is_sound(&found, &what);
             let mut writer = open(&found).unwrap_or_else(|error| panic!("{what}: {error:?}"));
             told.check(&found, &what);
             let mut again = Told::default();
             again.full(&mut writer, 11).unwrap();
             again.check(&found, &what);
-            is_sound(&found, &what);
         }
     });
 }

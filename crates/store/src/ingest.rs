@@ -251,6 +251,9 @@ impl Writer {
         }
         self.publish(manifest)?;
         self.active = Some(Active { generation, summary });
+        // Frees the space of generations that were dropped. The point is made whether or not that works, and the next
+        // pull tries again.
+        let _ = self.sweep();
         Ok(())
     }
 }

@@ -10,6 +10,9 @@ mod error;
 mod export;
 #[cfg(test)]
 mod faults;
+#[cfg(any(test, feature = "__fuzz"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod generation;
 mod ingest;
 mod layers;

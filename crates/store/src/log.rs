@@ -30,7 +30,7 @@ pub(crate) enum RecordKind {
 }
 
 impl RecordKind {
-    const ALL: [Self; 7] =
+    pub(crate) const ALL: [Self; 7] =
         [Self::Header, Self::Begin, Self::Chunk, Self::Replay, Self::Changes, Self::Point, Self::Filler];
 
     const fn number(self) -> u8 {
@@ -60,11 +60,16 @@ pub(crate) struct LogWriter {
 
 impl LogWriter {
     pub(crate) fn create(disk: &dyn Disk, generation: u64) -> Result<Self, Error> {
-        let name = log_name(generation);
-        let output = disk.create(&name).map_err(|source| Error::io("create", &name, source))?;
-        let mut log = Self { appender: Appender::new(output, 0), generation, name };
+        let mut log = Self::create_empty(disk, generation)?;
         log.record(RecordKind::Header, &[&LOG_VERSION.to_le_bytes(), &generation.to_le_bytes()])?;
         Ok(log)
+    }
+
+    /// A log without its first record.
+    pub(crate) fn create_empty(disk: &dyn Disk, generation: u64) -> Result<Self, Error> {
+        let name = log_name(generation);
+        let output = disk.create(&name).map_err(|source| Error::io("create", &name, source))?;
+        Ok(Self { appender: Appender::new(output, 0), generation, name })
     }
 
     /// Continues after `len` bytes and forgets what is behind them.

@@ -1,10 +1,10 @@
 //! The one file that says what exists.
 
 use bytes::Bytes;
-use cuttlebone_wire::{Decode, DecodeError, Encode, Features, Reader, Writer, crc32c};
+use cuttlebone_wire::{Decode, DecodeError, DecodeErrorKind, Encode, Features, Reader, Writer, crc32c};
 
 use crate::disk::Disk;
-use crate::limits::{GENERATIONS_MAX, MANIFEST_BYTES_MAX, RUNS_MAX};
+use crate::limits::{BLOCK_BYTES, GENERATIONS_MAX, MANIFEST_BYTES_MAX, RUNS_MAX};
 use crate::log::log_name;
 use crate::run::{RunMeta, run_name};
 use crate::{Corruption, Error};
@@ -36,8 +36,6 @@ pub(crate) struct GenerationMeta {
 pub(crate) struct Manifest {
     pub(crate) next_point: u64,
     pub(crate) next_generation: u64,
-    /// Points below it have been given up, even if their generation is still there.
-    pub(crate) first_point: u64,
     /// Oldest first.
     pub(crate) generations: Vec<GenerationMeta>,
 }
@@ -45,16 +43,15 @@ pub(crate) struct Manifest {
 impl Decode for Manifest {
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
-            next_point: r.u64("next point")?,
-            next_generation: r.u64("next generation")?,
-            first_point: r.u64("first point")?,
+            next_point: number(r, "next point")?,
+            next_generation: number(r, "next generation")?,
             generations: r.list("generations", GENERATIONS_MAX, 44, |r| {
                 Ok(GenerationMeta {
-                    number: r.u64("generation")?,
-                    log_end: r.u64("log end")?,
+                    number: number(r, "generation")?,
+                    log_end: log_end(r)?,
                     tail_from: r.u64("tail")?,
-                    next_run: r.u64("next run")?,
-                    last_point: r.u64("last point")?,
+                    next_run: number(r, "next run")?,
+                    last_point: number(r, "last point")?,
                     runs: r.list("runs", RUNS_MAX, 20, |r| {
                         Ok(RunMeta { id: r.u64("run")?, len: r.u64("run length")?, crc: r.u32("run crc")? })
                     })?,
@@ -64,11 +61,24 @@ impl Decode for Manifest {
     }
 }
 
+/// Highest number of a point, generation or run: far beyond what anybody reaches, and adding one cannot overflow.
+const NUMBER_MAX: u64 = 1 << 62;
+
+fn number(r: &mut Reader<'_>, field: &'static str) -> Result<u64, DecodeError> {
+    let number = r.u64(field)?;
+    if number <= NUMBER_MAX { Ok(number) } else { Err(r.error(field, DecodeErrorKind::Invalid("number"))) }
+}
+
+fn log_end(r: &mut Reader<'_>) -> Result<u64, DecodeError> {
+    let end = number(r, "log end")?;
+    let is_whole = end.is_multiple_of(BLOCK_BYTES as u64);
+    if is_whole { Ok(end) } else { Err(r.error("log end", DecodeErrorKind::Invalid("block"))) }
+}
+
 impl Encode for Manifest {
     fn encode(&self, w: &mut Writer) {
         w.u64(self.next_point);
         w.u64(self.next_generation);
-        w.u64(self.first_point);
         w.list(&self.generations, |w, generation| {
             w.u64(generation.number);
             w.u64(generation.log_end);

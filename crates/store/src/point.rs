@@ -215,9 +215,10 @@ impl Summary {
     }
 
     pub(crate) fn totals(&self) -> PrefixTotals {
+        // Saturating: a damaged point may say anything.
         self.prefixes.values().fold(PrefixTotals::default(), |sum, of| PrefixTotals {
-            keys: sum.keys + of.keys,
-            bytes: sum.bytes + of.bytes,
+            keys: sum.keys.saturating_add(of.keys),
+            bytes: sum.bytes.saturating_add(of.bytes),
         })
     }
 
@@ -231,8 +232,8 @@ impl Summary {
             self.prefixes.insert(Bytes::copy_from_slice(prefix), PrefixTotals::default());
         }
         if let Some(totals) = self.prefixes.get_mut(prefix) {
-            totals.keys += 1;
-            totals.bytes += u64::from(slot.len);
+            totals.keys = totals.keys.saturating_add(1);
+            totals.bytes = totals.bytes.saturating_add(slot.len.into());
         }
         self.digest.0 = self.digest.0.wrapping_add(Digest::of_entry(key, slot));
         Ok(())

@@ -19,7 +19,6 @@ use crate::{Corruption, Error, Point, PointId};
 pub struct Reader {
     /// Oldest first.
     generations: Vec<Arc<Generation>>,
-    first_point: PointId,
 }
 
 impl Reader {
@@ -68,8 +67,7 @@ impl Reader {
     fn open_manifest(disk: &dyn Disk, manifest: &Manifest) -> Result<Self, Error> {
         let generations = manifest.generations.iter();
         let generations = generations.map(|meta| Generation::open(disk, meta.clone()).map(Arc::new));
-        let first_point = PointId(manifest.first_point);
-        Ok(Self { generations: generations.collect::<Result<_, _>>()?, first_point })
+        Ok(Self { generations: generations.collect::<Result<_, _>>()? })
     }
 
     fn without_manifest(disk: &dyn Disk) -> Result<Option<Self>, Error> {
@@ -91,7 +89,6 @@ impl Reader {
         self.generations
             .iter()
             .flat_map(|generation| generation.points().map(move |placed| (generation, placed)))
-            .filter(|(_, placed)| placed.point.id >= self.first_point)
     }
 
     /// The copy as of the newest point that answers to `selector`.

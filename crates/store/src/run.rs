@@ -75,6 +75,17 @@ impl RunWriter {
         if self.block.bytes().len() >= RUN_BLOCK_BYTES { self.close_block() } else { Ok(()) }
     }
 
+    /// Appends a block that need not be one, for fuzzing.
+    #[cfg(any(test, feature = "__fuzz"))]
+    pub(crate) fn push_raw_block(&mut self, bytes: &[u8], last_key: &[u8]) -> Result<(), Error> {
+        self.sparse.u64(self.appender.position());
+        self.sparse.count(bytes.len());
+        self.sparse.u32(crc32c(0, bytes));
+        self.sparse.blob(last_key);
+        self.blocks += 1;
+        self.appender.append(bytes).map_err(|source| Error::io("write", &self.name, source))
+    }
+
     fn close_block(&mut self) -> Result<(), Error> {
         let bytes = self.block.bytes();
         self.sparse.u64(self.appender.position());
@@ -271,6 +282,15 @@ impl Run {
             let at = self.blocks.get(index).map(|block| block.at);
             Corruption::new(&*self.name, at, bad.0).into()
         })
+    }
+
+    /// The last key and the bytes of every block, for fuzzing.
+    #[cfg(any(test, feature = "__fuzz"))]
+    pub(crate) fn raw_blocks(&self) -> Result<Vec<(Vec<u8>, Bytes)>, Error> {
+        self.blocks
+            .iter()
+            .map(|block| Ok((block.last_key.to_vec(), self.bytes(block.at, block.len)?)))
+            .collect()
     }
 
     /// Whether what lies between the sections and the footer is zero, as it was written.

@@ -169,7 +169,7 @@ impl fmt::Debug for Entry {
             .field("key", &key)
             .field("len", &self.len())
             .field("crc", &self.crc())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::{Disk, Lock, OsDisk, create_private_dir};
+use crate::disk::{Disk, LOCK_FILE, Lock, OsDisk, close_to_others, create_private_dir};
 use crate::generation::Generation;
 use crate::ingest::{Ingest, Pull};
 use crate::layers::Layers;
@@ -41,12 +41,22 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// [`Error::Locked`] while another writer has it, [`Error::Corrupt`] if it is damaged, and what the disk says.
+    /// [`Error::Locked`] while another writer has it, [`Error::Corrupt`] if it is damaged,
+    /// [`Error::ForeignDirectory`] if it holds something else, and what the disk says.
     pub fn open(dir: impl AsRef<Path>, limits: Limits) -> Result<Self, Error> {
         let dir = dir.as_ref();
-        create_private_dir(dir).map_err(|source| Error::io("create", &dir.to_string_lossy(), source))?;
+        let failed = |source| Error::io("prepare", &dir.to_string_lossy(), source);
+        create_private_dir(dir).map_err(failed)?;
+        let disk = OsDisk::new(dir);
+        // Whoever names a directory in use by mistake should not find it closed to others, nor files of ours in it.
+        let names = disk.names().map_err(failed)?;
+        let is_expected = |name: &String| is_ours(name) || name == LOCK_FILE || name == "lost+found";
+        if !names.iter().any(|name| name == MANIFEST_FILE) && !names.iter().all(is_expected) {
+            return Err(Error::ForeignDirectory { dir: dir.display().to_string() });
+        }
+        close_to_others(dir).map_err(failed)?;
         let lock = Lock::take(dir)?;
-        Self::open_on(Arc::new(OsDisk::new(dir)), limits, Some(lock))
+        Self::open_on(Arc::new(disk), limits, Some(lock))
     }
 
     pub(crate) fn open_on(disk: Arc<dyn Disk>, limits: Limits, lock: Option<Lock>) -> Result<Self, Error> {
@@ -67,8 +77,7 @@ impl Writer {
         if names.iter().any(|name| is_ours(name)) {
             return Err(Corruption::new(MANIFEST_FILE, None, "the manifest is missing").into());
         }
-        let manifest =
-            Manifest { next_point: 1, next_generation: 1, first_point: 1, generations: Vec::new() };
+        let manifest = Manifest { next_point: 1, next_generation: 1, generations: Vec::new() };
         manifest.publish(disk)?;
         Ok(manifest)
     }
@@ -113,7 +122,7 @@ impl Writer {
     }
 
     /// Removes files that the manifest does not name: what an unfinished pull or a dropped generation left.
-    fn sweep(&self) -> Result<(), Error> {
+    pub(crate) fn sweep(&self) -> Result<(), Error> {
         let names = self.disk.names().map_err(|source| Error::io("list", ".", source))?;
         for name in names.iter().filter(|name| is_ours(name) && !self.manifest.names(name)) {
             self.disk.remove(name).map_err(|source| Error::io("remove", name, source))?;
@@ -189,9 +198,9 @@ impl Writer {
         Ok(())
     }
 
-    /// Gives up points that `keep` does not ask for, and removes the generations that hold none of the rest.
+    /// Removes the generations that hold nothing `keep` asks for.
     ///
-    /// The latest point always stays. A crash in between leaves either the old set of points or the new one.
+    /// The latest point always stays. A crash in between leaves either all of them or what `keep` says.
     ///
     /// # Errors
     ///
@@ -209,7 +218,6 @@ impl Writer {
                 // Numbers of points have no gaps, but for those that were dropped with a whole generation.
                 let count = u64::try_from(count.max(1)).unwrap_or(u64::MAX);
                 let first = manifest.next_point.saturating_sub(count);
-                manifest.first_point = manifest.first_point.max(first);
                 manifest.generations.retain(|generation| generation.last_point >= first);
             }
         }
@@ -272,7 +280,7 @@ pub enum Keep {
     Everything,
     /// Those of the last so many generations; at least one.
     Generations(usize),
-    /// The last so many; at least one. Space is freed a generation at a time.
+    /// At least the last so many, and at least one: a generation goes once it holds none of them.
     Points(usize),
 }
 
@@ -309,5 +317,5 @@ impl Active {
 pub(crate) fn is_ours(name: &str) -> bool {
     let stem = name.strip_suffix(".log").or_else(|| name.strip_suffix(".run"));
     stem.and_then(|stem| stem.strip_prefix('g'))
-        .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit() || b == b'-'))
+        .is_some_and(|digits| digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_digit() || b == b'-'))
 }

@@ -1,11 +1,16 @@
 //! Pulls as a monsync requester delivers them, and what readers see of them.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::thread;
 
 use bytes::Bytes;
 use cuttlebone_store::{
     Error, Keep, Limits, NewPoint, Point, ProviderFault, Pull, Reader, Selector, View, Writer, list_crc,
+    verify,
 };
 use cuttlebone_wire::{Decode, Encode, Features, Op, Transaction, crc32c};
 
@@ -61,7 +66,10 @@ fn full_pull(writer: &mut Writer) -> Point {
 }
 
 fn recent_pull(writer: &mut Writer, version: u64) -> Point {
-    let change = encoded(vec![Op::put("osdmap", version.to_string(), format!("map {version}"))]);
+    let change = encoded(vec![
+        Op::put("osdmap", version.to_string(), format!("map {version}")),
+        Op::put("osdmap", "last_committed", version.to_le_bytes().to_vec()),
+    ]);
     let raw = encoded(vec![Op::put("paxos", version.to_string(), change)]);
     let mut pull = writer.begin(Pull::Recent { from: version - 1 }).unwrap();
     pull.append(&raw, &decoded(&raw)).unwrap();
@@ -242,4 +250,78 @@ fn a_directory_without_a_copy_is_told_from_a_damaged_one() {
     std::fs::remove_file(dir.path().join("manifest")).unwrap();
     assert!(Reader::open(dir.path()).unwrap_err().is_corruption());
     assert!(Writer::open(dir.path(), Limits::default()).unwrap_err().is_corruption());
+}
+
+#[test]
+fn a_directory_in_use_by_others_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("passwd"), "root").unwrap();
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(dir.path(), open.clone()).unwrap();
+    assert!(matches!(Writer::open(dir.path(), Limits::default()), Err(Error::ForeignDirectory { .. })));
+    assert_eq!(std::fs::metadata(dir.path()).unwrap().permissions().mode() & 0o777, open.mode());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn readers_never_see_anything_but_whole_points() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut limits = Limits::default();
+    limits.tail_points_max = 2;
+    limits.runs_max = 2;
+    let mut writer = Writer::open(dir.path(), limits).unwrap();
+    full_pull(&mut writer);
+    let done = AtomicBool::new(false);
+    let looks = thread::scope(|scope| {
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let (mut looks, mut last) = (0, 0);
+                    while !done.load(Ordering::Relaxed) {
+                        let view = latest(dir.path());
+                        let version = view.point().last_committed;
+                        assert!(version >= last, "the latest point went back from {last} to {version}");
+                        let keys = keys(&view);
+                        assert_eq!(keys.len() as u64, view.point().keys);
+                        assert!(keys.contains(&format!("osdmap:{version}")));
+                        assert!(!keys.contains(&format!("osdmap:{}", version + 1)));
+                        (looks, last) = (looks + 1, version);
+                    }
+                    looks
+                })
+            })
+            .collect();
+        for version in 13..80 {
+            recent_pull(&mut writer, version);
+            if version.is_multiple_of(20) {
+                writer.rebase().unwrap();
+                writer.prune(Keep::Points(1)).unwrap();
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        readers.into_iter().map(|reader| reader.join().unwrap()).sum::<u64>()
+    });
+    assert!(looks > 2, "only {looks} looks");
+    assert!(verify(dir.path()).unwrap().is_sound());
+}
+
+#[test]
+fn a_copy_that_outgrows_its_limits_starts_anew_and_keeps_its_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut limits = Limits::default();
+    limits.generation_points_max = 5;
+    let mut writer = Writer::open(dir.path(), limits).unwrap();
+    full_pull(&mut writer);
+    let mut rebases = 0;
+    for version in 13..60 {
+        recent_pull(&mut writer, version);
+        rebases += u32::from(writer.maintain(Keep::Points(8)).unwrap().rebased.is_some());
+        let points = Reader::open(dir.path()).unwrap().points().count();
+        assert!(points <= 8 + 7, "{points} points");
+        let files = std::fs::read_dir(dir.path()).unwrap().count();
+        assert!(files < 24, "{files} files");
+    }
+    assert!(rebases >= 8, "{rebases} rebases");
+    assert_eq!(latest(dir.path()).point().last_committed, 59);
+    assert!(verify(dir.path()).unwrap().is_sound());
 }

@@ -8,9 +8,9 @@ use rustix::fs::OFlags;
 
 use super::{Disk, Input, Output};
 use crate::Error;
-use crate::limits::BLOCK_BYTES;
 
-const LOCK_FILE: &str = "lock";
+/// Held by the one writer; its content is only for people.
+pub(crate) const LOCK_FILE: &str = "lock";
 
 /// A directory of the operating system.
 #[derive(Debug)]
@@ -46,12 +46,20 @@ impl OsDisk {
     }
 }
 
-/// Makes a directory that only its owner can enter, with its parents.
-///
-/// An existing one is closed to others as well: it is about to hold keys.
+/// Makes a directory that only its owner can enter, with its parents. One that exists stays as it is.
 pub(crate) fn create_private_dir(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    std::fs::set_permissions(dir, Permissions::from_mode(0o700))
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// Closes a directory to everybody but its owner: it is about to hold keys.
+pub(crate) fn close_to_others(dir: &Path) -> io::Result<()> {
+    let mode = std::fs::metadata(dir)?.permissions().mode();
+    let private = mode & 0o700;
+    if mode & 0o777 == private {
+        Ok(())
+    } else {
+        std::fs::set_permissions(dir, Permissions::from_mode(private))
+    }
 }
 
 impl Disk for OsDisk {
@@ -102,10 +110,10 @@ struct OsOutput {
 
 impl Output for OsOutput {
     fn write_at(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {
-        let whole_blocks = bytes.len().is_multiple_of(BLOCK_BYTES);
         match self.file.write_all_at(bytes, at) {
-            // Some file systems take the flag and refuse the write, or want larger blocks than ours.
-            Err(error) if self.direct && (error.kind() == ErrorKind::InvalidInput || !whole_blocks) => {
+            // Some file systems take the flag and refuse the write, or want larger blocks than ours; and a manifest
+            // is no block at all.
+            Err(error) if self.direct && error.kind() == ErrorKind::InvalidInput => {
                 self.file = OsDisk::private(false).open(&self.path)?;
                 self.direct = false;
                 self.file.write_all_at(bytes, at)

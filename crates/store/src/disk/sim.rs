@@ -8,6 +8,7 @@ use super::{Disk, Input, Output};
 
 /// What goes wrong at a chosen operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(test), expect(dead_code, reason = "fuzz targets use the disk without its faults"))]
 pub(crate) enum Fault {
     /// The disk is full from then on, after half of the bytes.
     Full,
@@ -56,6 +57,12 @@ pub(crate) struct SimDisk(Arc<Mutex<State>>);
 /// Smallest piece that a disk writes whole, in bytes.
 const SECTOR: usize = 512;
 
+/// An offset in a file that is in memory.
+fn memory(at: u64) -> usize {
+    usize::try_from(at).expect("the file would not fit into memory")
+}
+
+#[cfg_attr(not(test), expect(dead_code, reason = "fuzz targets use the disk without its faults"))]
 impl SimDisk {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -80,8 +87,8 @@ impl SimDisk {
     pub(crate) fn after_crash(&self, mut chance: impl FnMut() -> bool) -> Self {
         let state = self.state();
         let mut next = State { names: state.durable_names.clone(), ..State::default() };
-        // Names are journalled in order, so some of the latest are lost.
-        for naming in state.pending_names.iter().take_while(|_| chance()) {
+        // File systems that journal names lose the latest ones only; no standard promises that.
+        for naming in state.pending_names.iter().filter(|_| chance()) {
             naming.apply(&mut next.names);
         }
         next.durable_names = next.names.clone();
@@ -115,7 +122,7 @@ impl SimDisk {
 }
 
 impl State {
-    /// Counts an operation. `Ok(false)` asks the caller to do half of it and then to fail with `failure`.
+    /// Counts an operation. An error inside `Ok` asks the caller to do half of it and to fail with that.
     fn operate(&mut self) -> io::Result<Option<io::Error>> {
         if self.dead {
             return Err(io::Error::other("the machine is dead"));
@@ -212,7 +219,7 @@ impl Disk for SimDisk {
             return Err(error);
         }
         let index = state.index(name)?;
-        let cut = Change::Cut { len: usize::try_from(len).unwrap() };
+        let cut = Change::Cut { len: memory(len) };
         cut.apply(&mut state.files[index].seen);
         state.files[index].pending.push(cut);
         Ok(Box::new(SimFile { disk: self.clone(), index }))
@@ -258,7 +265,7 @@ impl Output for SimFile {
         let mut state = self.disk.state();
         let failure = state.operate()?;
         let done = if failure.is_some() { bytes.len() / 2 } else { bytes.len() };
-        let write = Change::Write { at: usize::try_from(at).unwrap(), bytes: bytes[..done].to_vec() };
+        let write = Change::Write { at: memory(at), bytes: bytes[..done].to_vec() };
         let file = &mut state.files[self.index];
         write.apply(&mut file.seen);
         file.pending.push(write);
@@ -280,7 +287,7 @@ impl Output for SimFile {
 impl Input for SimFile {
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
         let state = self.disk.state();
-        let at = usize::try_from(at).unwrap();
+        let at = memory(at);
         let bytes = state.files[self.index].seen.get(at..at + buffer.len());
         buffer.copy_from_slice(bytes.ok_or(ErrorKind::UnexpectedEof)?);
         Ok(())
