@@ -20,17 +20,17 @@ const TIERS: &[(&str, u8)] = &[
     ("store", 1),
     ("tokens", 1),
     ("bucket", 2),
-    ("driver", 2),
+    ("driver", 3),
     ("link", 2),
     ("mounttable-etcd", 2),
     ("publisher", 2),
     ("sim", 2),
     ("http", 3),
-    ("node", 3),
-    ("cli", 4),
-    ("fuzz", 5),
-    ("interop", 5),
-    ("testkit", 5),
+    ("node", 4),
+    ("cli", 5),
+    ("fuzz", 6),
+    ("interop", 6),
+    ("testkit", 6),
 ];
 
 /// Packages whose use tells something about a crate, and who may use them outside tests.
