@@ -33,6 +33,8 @@ const CASES: &[Case] = &[
 ];
 /// How often each is measured; the median counts.
 const ROUNDS: usize = 3;
+/// Commits before the measurement, so that versions have been trimmed.
+const COMMITS: u64 = 60;
 /// How long one synchronisation may take.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -46,11 +48,13 @@ fn main() -> Result<()> {
 
 fn measure(case: &Case) -> Result<Value> {
     let fill = Fill { keys: case.keys, value_bytes: case.value_bytes, seed: 1 };
-    let mut builder = Cluster::builder().fill(fill);
+    // A fresh monitor copies the whole store only from a provider that has trimmed its first versions.
+    let mut builder = Cluster::builder().fill(fill).option("paxos_min", "5").option("paxos_trim_min", "5");
     if let Some(delay) = case.delay {
         builder = builder.delay(delay);
     }
     let cluster = builder.start()?;
+    cluster.commits("warm-up", COMMITS, 10)?;
     let source = cluster.mon("a");
     let scratch = tempfile::tempdir()?;
     let mut real = Vec::new();
@@ -117,6 +121,7 @@ fn real_requester(cluster: &Cluster, provider: &EntityAddrs) -> Result<Run> {
     let fresh = cluster.fresh_mon("x", &[("source", provider)])?;
     let seen = fresh.log().lines().count();
     fresh.start()?;
+    fresh.wait_for_log(seen, " full", SYNC_TIMEOUT)?;
     let end = fresh.wait_for_log(seen, "sync_finish", SYNC_TIMEOUT)?;
     let start = fresh.wait_for_log(seen, "sync_start", SYNC_TIMEOUT)?;
     let cpu_seconds = cpu_seconds(&fresh)?;

@@ -11,6 +11,7 @@ mod deadline;
 mod fill;
 mod mon;
 mod ports;
+mod program;
 mod proxy;
 mod tools;
 
@@ -21,4 +22,5 @@ pub use deadline::Deadline;
 pub use fill::Fill;
 pub use mon::Mon;
 pub use ports::free_port;
+pub use program::{Ended, Program, Running};
 pub use proxy::{Proxy, ProxyConfig};

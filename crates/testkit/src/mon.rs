@@ -228,18 +228,32 @@ impl Mon {
 
     /// Every key with its checksum, as `ceph-kvstore-tool … list-crc` prints it, of the store of a stopped monitor.
     ///
-    /// The tool changes the files that it reads, so it is given a copy.
-    ///
     /// # Errors
     ///
     /// If it is running, or the tool fails.
     pub fn store_list_crc(&self) -> Result<Vec<String>> {
+        let lines = self.on_a_copy(|path| run("ceph-kvstore-tool", ["rocksdb", path, "list-crc"]))?;
+        Ok(lines.lines().map(String::from).collect())
+    }
+
+    /// One value from the store of a stopped monitor.
+    ///
+    /// # Errors
+    ///
+    /// If it is running, or has no such key, or the tool fails.
+    pub fn store_get(&self, prefix: &str, key: &str) -> Result<Vec<u8>> {
+        let value = tempfile::NamedTempFile::new_in(&self.dir)?;
+        let out = value.path().display().to_string();
+        self.on_a_copy(|path| run("ceph-kvstore-tool", ["rocksdb", path, "get", prefix, key, "out", &out]))?;
+        Ok(fs::read(value.path())?)
+    }
+
+    /// Opening a store changes its files even if nothing is written, so the tools are given a copy.
+    fn on_a_copy<T>(&self, tool: impl FnOnce(&str) -> Result<T>) -> Result<T> {
         self.stopped()?;
         let copy = tempfile::tempdir_in(&self.dir)?;
         copy_dir(&self.data_dir().join("store.db"), copy.path())?;
-        let path = copy.path().display().to_string();
-        let lines = run("ceph-kvstore-tool", ["rocksdb", &path, "list-crc"])?;
-        Ok(lines.lines().map(String::from).collect())
+        tool(&copy.path().display().to_string())
     }
 
     /// Puts keys into the store of a stopped monitor.

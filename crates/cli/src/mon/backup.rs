@@ -162,7 +162,7 @@ async fn follow<W: Write>(
             }
             Ok(_) => {}
             Err(error @ Error::Exhausted { .. }) => {
-                bar.remark(&format!("{:#}; trying on", anyhow::Error::new(error)))
+                bar.remark(&format!("{:#}; trying on", anyhow::Error::new(error)));
             }
             Err(error) => return Err(error.into()),
         }
