@@ -4,6 +4,7 @@
 //! not come back, a machine that leaves its states. `cargo xtask fuzz <target> --for 60s` drives one under libFuzzer
 //! (nightly); the test suite replays `corpus/<target>/` through the same functions on stable.
 
+mod monsync;
 mod store;
 mod wire;
 
@@ -22,6 +23,12 @@ pub struct Target {
 
 /// Every target, in the order of their names.
 pub const TARGETS: &[Target] = &[
+    Target { name: "monsync_message", run: monsync::message },
+    Target { name: "monsync_v1_leader", run: monsync::v1_leader },
+    Target { name: "monsync_v1_provider", run: monsync::v1_provider },
+    Target { name: "monsync_v1_requester", run: monsync::v1_requester },
+    Target { name: "monsync_v2_provider", run: monsync::v2_provider },
+    Target { name: "monsync_v2_requester", run: monsync::v2_requester },
     Target { name: "store_block", run: store::block },
     Target { name: "store_directory", run: store::directory },
     Target { name: "wire_addr", run: wire::addr },

@@ -7,6 +7,8 @@ mod provider;
 mod requester;
 mod scan;
 
+pub(crate) use scan::put;
+
 pub use config::{PaceConfig, ProviderConfig, RequesterConfig, WINDOW_MAX};
 pub use message::{Asked, ChunkAsked, Cookie, CookieAsked, Message, Op, Position, Reply, Request};
 pub use provider::{Dropped, PeerId, Provider, ProviderInput, ProviderOutput};
