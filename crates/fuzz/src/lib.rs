@@ -4,6 +4,9 @@
 //! not come back, a machine that leaves its states. `cargo xtask fuzz <target> --for 60s` drives one under libFuzzer
 //! (nightly); the test suite replays `corpus/<target>/` through the same functions on stable.
 
+mod auth;
+mod link;
+mod msgr;
 mod store;
 mod wire;
 
@@ -22,6 +25,11 @@ pub struct Target {
 
 /// Every target, in the order of their names.
 pub const TARGETS: &[Target] = &[
+    Target { name: "auth_payload", run: auth::payload },
+    Target { name: "link_client", run: link::client },
+    Target { name: "link_server", run: link::server },
+    Target { name: "msgr_control", run: msgr::control },
+    Target { name: "msgr_frames", run: msgr::frames },
     Target { name: "store_block", run: store::block },
     Target { name: "store_directory", run: store::directory },
     Target { name: "wire_addr", run: wire::addr },
