@@ -10,7 +10,7 @@ pub struct DriverLimits {
     pub outbound_bytes_max: usize,
     /// Bytes of buffers kept to be read into again.
     pub pool_bytes_max: usize,
-    /// Most connections of one listener, in their handshake or with a session. More are closed at once.
+    /// Most connections of one listener, in their handshake or with a session. More wait to be accepted.
     pub connections_max: usize,
     /// Most new peers that wait for the user of a listener.
     pub peers_max: usize,

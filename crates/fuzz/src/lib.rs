@@ -4,7 +4,10 @@
 //! not come back, a machine that leaves its states. `cargo xtask fuzz <target> --for 60s` drives one under libFuzzer
 //! (nightly); the test suite replays `corpus/<target>/` through the same functions on stable.
 
+mod auth;
+mod link;
 mod monsync;
+mod msgr;
 mod store;
 mod wire;
 
@@ -23,12 +26,17 @@ pub struct Target {
 
 /// Every target, in the order of their names.
 pub const TARGETS: &[Target] = &[
+    Target { name: "auth_payload", run: auth::payload },
+    Target { name: "link_client", run: link::client },
+    Target { name: "link_server", run: link::server },
     Target { name: "monsync_message", run: monsync::message },
     Target { name: "monsync_v1_leader", run: monsync::v1_leader },
     Target { name: "monsync_v1_provider", run: monsync::v1_provider },
     Target { name: "monsync_v1_requester", run: monsync::v1_requester },
     Target { name: "monsync_v2_provider", run: monsync::v2_provider },
     Target { name: "monsync_v2_requester", run: monsync::v2_requester },
+    Target { name: "msgr_control", run: msgr::control },
+    Target { name: "msgr_frames", run: msgr::frames },
     Target { name: "store_block", run: store::block },
     Target { name: "store_directory", run: store::directory },
     Target { name: "wire_addr", run: wire::addr },

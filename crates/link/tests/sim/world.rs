@@ -12,25 +12,26 @@ use cuttlebone_machine::{Entropy, Instant, SplitMix, StreamMachine, StreamOutput
 use cuttlebone_wire::{EntityAddr, Message, MessageType};
 
 /// Messages that each side sends.
-pub const MESSAGES: usize = 12;
+pub(crate) const MESSAGES: usize = 12;
 /// No run takes more steps unless it never ends.
 const STEPS_MAX: usize = 200_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
+pub(crate) enum Direction {
     Up,
     Down,
 }
 
 /// Breaks the first connection after so many bytes have arrived in one direction.
 #[derive(Clone, Copy, Debug)]
-pub struct Cut {
-    pub direction: Direction,
-    pub at: usize,
+pub(crate) struct Cut {
+    pub(crate) direction: Direction,
+    pub(crate) at: usize,
 }
 
 /// One TCP connection: what is under way in each direction, and what each end knows of the other.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each end has its own view of one connection")]
 struct Conn {
     up: BytesMut,
     down: BytesMut,
@@ -57,7 +58,7 @@ struct Peer {
     sent: usize,
 }
 
-pub struct World {
+pub(crate) struct World {
     seed: u64,
     dice: SplitMix,
     now: Instant,
@@ -82,18 +83,18 @@ pub struct World {
     server_got: Vec<u64>,
     /// Where a new session began in what each side got.
     fresh_at: (Vec<usize>, Vec<usize>),
-    pub server_crashes: usize,
-    pub dials: usize,
-    pub client_ready: Vec<Start>,
-    pub client_resets: usize,
-    pub client_lost: Vec<Error>,
-    pub client_closed: Vec<Result<(), Error>>,
-    pub client_events: Vec<Event>,
-    pub trace: Vec<Action>,
+    pub(crate) server_crashes: usize,
+    pub(crate) dials: usize,
+    pub(crate) client_ready: Vec<Start>,
+    pub(crate) client_resets: usize,
+    pub(crate) client_lost: Vec<Error>,
+    pub(crate) client_closed: Vec<Result<(), Error>>,
+    pub(crate) client_events: Vec<Event>,
+    pub(crate) trace: Vec<Action>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     Connect,
     Up(usize),
     Down(usize),
@@ -133,7 +134,7 @@ impl fmt::Display for World {
 }
 
 impl World {
-    pub fn new(seed: u64, policy: Policy) -> Self {
+    pub(crate) fn new(seed: u64, policy: Policy) -> Self {
         let mut dice = SplitMix::new(seed);
         let now = Instant::from_nanos(1);
         let client = dial(policy, 1, &mut dice, now);
@@ -175,46 +176,46 @@ impl World {
         world
     }
 
-    pub fn cut(mut self, cut: Cut) -> Self {
+    pub(crate) fn cut(mut self, cut: Cut) -> Self {
         self.first_cut = Some(cut);
         self
     }
 
     /// The first `cuts` connections break somewhere in their first `bytes` bytes.
-    pub fn cut_randomly(mut self, cuts: usize, bytes: usize) -> Self {
+    pub(crate) fn cut_randomly(mut self, cuts: usize, bytes: usize) -> Self {
         self.random_cuts = (cuts, bytes);
         self
     }
 
-    pub fn fall_silent_after(mut self, bytes: usize) -> Self {
+    pub(crate) fn fall_silent_after(mut self, bytes: usize) -> Self {
         self.silent_after = Some(bytes);
         self
     }
 
-    pub fn crash_server(mut self, times: usize) -> Self {
+    pub(crate) fn crash_server(mut self, times: usize) -> Self {
         self.server_crashes_left = times;
         self
     }
 
-    pub fn crash_client(mut self, times: usize) -> Self {
+    pub(crate) fn crash_client(mut self, times: usize) -> Self {
         self.client_crashes_left = times;
         self
     }
 
-    pub fn unreachable(mut self) -> Self {
+    pub(crate) fn unreachable(mut self) -> Self {
         self.reachable = false;
         self
     }
 
-    pub fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.now.since(Instant::ZERO)
     }
 
-    pub fn acceptor_sessions(&self) -> usize {
+    pub(crate) fn acceptor_sessions(&self) -> usize {
         self.acceptor.sessions()
     }
 
-    pub fn bytes_of_first_connection(&self) -> (usize, usize) {
+    pub(crate) fn bytes_of_first_connection(&self) -> (usize, usize) {
         self.conns[0].arrived
     }
 
@@ -223,7 +224,7 @@ impl World {
         usize::try_from(self.dice.below(bound)).expect("below a usize")
     }
 
-    pub fn run(mut self) -> Self {
+    pub(crate) fn run(mut self) -> Self {
         for _ in 0..STEPS_MAX {
             if self.is_done() {
                 return self;
@@ -233,7 +234,7 @@ impl World {
         panic!("never ends\n{self}");
     }
 
-    pub fn run_and_close(mut self) -> Self {
+    pub(crate) fn run_and_close(mut self) -> Self {
         self = self.run();
         self.client.handle_close(self.now);
         self.drain_client();
@@ -371,7 +372,9 @@ impl World {
             .filter(|(_, end)| matches!(end, ServerEnd::Incoming(incoming, _) if incoming.deadline() <= now))
             .map(|(id, _)| *id)
             .collect();
-        late.into_iter().for_each(|id| self.hang_up_server(id));
+        for id in late {
+            self.hang_up_server(id);
+        }
     }
 
     // --- connections ---
@@ -655,20 +658,20 @@ impl World {
 
     // --- what has to hold ---
 
-    pub fn assert_all_arrived_once_in_order(&self) {
+    pub(crate) fn assert_all_arrived_once_in_order(&self) {
         let all: Vec<u64> = (0..MESSAGES).map(|tid| tid as u64).collect();
         assert_eq!(self.server_got, all, "at the server\n{self}");
         assert_eq!(self.client_got, all, "at the client\n{self}");
     }
 
-    pub fn assert_prefixes_in_order(&self) {
+    pub(crate) fn assert_prefixes_in_order(&self) {
         for got in [&self.server_got, &self.client_got] {
             assert!(got.iter().enumerate().all(|(index, tid)| *tid == index as u64), "{self}");
         }
     }
 
     /// Within one session nothing is doubled, left out or out of order.
-    pub fn assert_in_order_between_resets(&self) {
+    pub(crate) fn assert_in_order_between_resets(&self) {
         for (got, fresh_at) in [(&self.client_got, &self.fresh_at.0), (&self.server_got, &self.fresh_at.1)] {
             let ends = fresh_at.iter().copied().skip(1).chain([got.len()]);
             for (start, end) in fresh_at.iter().copied().zip(ends) {
