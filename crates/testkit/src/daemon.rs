@@ -70,7 +70,7 @@ impl Daemon {
 
     /// What it has printed so far.
     pub fn printed(&self) -> String {
-        std::fs::read(&self.output)
+        fs::read(&self.output)
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .unwrap_or_default()
     }
