@@ -4,6 +4,8 @@
 //! not come back, a machine that leaves its states. `cargo xtask fuzz <target> --for 60s` drives one under libFuzzer
 //! (nightly); the test suite replays `corpus/<target>/` through the same functions on stable.
 
+mod cli;
+mod mon;
 mod store;
 mod wire;
 
@@ -22,6 +24,12 @@ pub struct Target {
 
 /// Every target, in the order of their names.
 pub const TARGETS: &[Target] = &[
+    Target { name: "cli_conf", run: cli::conf },
+    Target { name: "cli_mon_host", run: cli::mon_host },
+    Target { name: "cli_reencode", run: cli::reencode },
+    Target { name: "mon_map", run: mon::map },
+    Target { name: "mon_message", run: mon::message },
+    Target { name: "mon_session", run: mon::session },
     Target { name: "store_block", run: store::block },
     Target { name: "store_directory", run: store::directory },
     Target { name: "wire_addr", run: wire::addr },

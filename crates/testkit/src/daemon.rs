@@ -70,9 +70,7 @@ impl Daemon {
 
     /// What it has printed so far.
     pub fn printed(&self) -> String {
-        fs::read(&self.output)
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .unwrap_or_default()
+        fs::read(&self.output).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
     /// How it ended, if it has.
