@@ -92,7 +92,7 @@ impl FromStr for Conf {
 impl fmt::Display for Conf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, lines) in &self.sections {
-            writeln!(f, "[{name}]")?;
+            writeln!(f, "[{}]", grammar::escaped(name))?;
             for (key, value) in lines {
                 writeln!(f, "{key} = {}", grammar::escaped(value))?;
             }

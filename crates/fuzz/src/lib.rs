@@ -5,7 +5,9 @@
 //! (nightly); the test suite replays `corpus/<target>/` through the same functions on stable.
 
 mod auth;
+mod cli;
 mod link;
+mod mon;
 mod monsync;
 mod msgr;
 mod store;
@@ -27,8 +29,14 @@ pub struct Target {
 /// Every target, in the order of their names.
 pub const TARGETS: &[Target] = &[
     Target { name: "auth_payload", run: auth::payload },
+    Target { name: "cli_conf", run: cli::conf },
+    Target { name: "cli_mon_host", run: cli::mon_host },
+    Target { name: "cli_reencode", run: cli::reencode },
     Target { name: "link_client", run: link::client },
     Target { name: "link_server", run: link::server },
+    Target { name: "mon_map", run: mon::map },
+    Target { name: "mon_message", run: mon::message },
+    Target { name: "mon_session", run: mon::session },
     Target { name: "monsync_message", run: monsync::message },
     Target { name: "monsync_v1_leader", run: monsync::v1_leader },
     Target { name: "monsync_v1_provider", run: monsync::v1_provider },

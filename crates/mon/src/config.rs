@@ -11,7 +11,7 @@ use crate::message::{EncodedMonMap, PaxosWindow};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "a value, built with `..Default::default()`")]
 pub struct SessionConfig {
-    /// The cluster that commands are meant for; if it is nil, that of the first map that arrives is taken.
+    /// The cluster that commands are meant for; if it is nil, commands wait for a map and take the one there.
     pub fsid: Uuid,
     /// The name of our host, which the monitor shows to its administrator.
     pub host: String,

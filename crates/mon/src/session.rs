@@ -1,5 +1,7 @@
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
+use alloc::vec::Vec;
+use core::mem;
 use core::time::Duration;
 
 use bytes::Bytes;
@@ -77,6 +79,8 @@ pub struct Session {
     requests: BTreeMap<Tid, Unanswered>,
     request_bytes: usize,
     subscriptions: BTreeMap<String, Subscription>,
+    /// Whether this connection was asked for the map that tells the fsid, which commands need.
+    map_asked: bool,
     /// Only towards monitors without [`Features::MON_STATEFUL_SUB`], which forget subscriptions after a time.
     renewal: Timer,
     outputs: VecDeque<SessionOutput>,
@@ -123,6 +127,7 @@ impl Session {
             requests: BTreeMap::new(),
             request_bytes: 0,
             subscriptions: BTreeMap::new(),
+            map_asked: false,
             renewal: Timer::STOPPED,
             outputs: VecDeque::new(),
         }
@@ -148,6 +153,7 @@ impl Session {
 
     /// Runs a command, given as JSON; [`Event::Command`] answers.
     ///
+    /// Without an fsid in the configuration it waits for a map, which tells it; the map is asked for if need be.
     /// It is sent again after a lost connection, so it may run twice.
     ///
     /// # Errors
@@ -226,6 +232,12 @@ impl Session {
     fn send_request(&mut self, features: Features, tid: Tid) {
         let Some(Unanswered { request, .. }) = self.requests.get(&tid) else { return };
         let message = match request {
+            Request::Command { .. } if self.config.fsid.is_nil() => {
+                if mem::replace(&mut self.map_asked, true) {
+                    return;
+                }
+                GetMap {}.message(features, 0)
+            }
             Request::Map => GetMap {}.message(features, tid.0),
             Request::Version(what) => {
                 GetVersion { handle: tid.0, what: what.clone() }.message(features, tid.0)
@@ -249,9 +261,15 @@ impl Session {
 
     fn on_connected(&mut self, features: Features) {
         self.online = Some(features);
+        self.map_asked = false;
         self.renewal.stop();
         self.send_subscriptions(features, |_| true);
-        let tids: alloc::vec::Vec<_> = self.requests.keys().copied().collect();
+        self.send_requests(features, |_| true);
+    }
+
+    fn send_requests(&mut self, features: Features, wanted: impl Fn(&Request) -> bool) {
+        let chosen = self.requests.iter().filter(|(_, unanswered)| wanted(&unanswered.request));
+        let tids: Vec<_> = chosen.map(|(tid, _)| *tid).collect();
         for tid in tids {
             self.send_request(features, tid);
         }
@@ -275,6 +293,9 @@ impl Session {
         let decoded = map.map.decode();
         if self.config.fsid.is_nil() {
             self.config.fsid = decoded.fsid;
+            if let Some(features) = self.online {
+                self.send_requests(features, |request| matches!(request, Request::Command { .. }));
+            }
         }
         self.has(MONMAP, decoded.epoch.into());
         // The answer to a question and the delivery of a subscription look the same; either answers the question.
@@ -338,7 +359,7 @@ impl Machine for Session {
 
     fn handle_timeout(&mut self, now: Instant) {
         let late = self.requests.iter().filter(|(_, unanswered)| unanswered.deadline <= now);
-        let late: alloc::vec::Vec<_> = late.map(|(tid, _)| *tid).collect();
+        let late: Vec<_> = late.map(|(tid, _)| *tid).collect();
         for tid in late {
             self.take(tid);
             self.outputs.push_back(SessionOutput::Event(Event::TimedOut(tid)));

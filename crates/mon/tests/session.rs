@@ -8,7 +8,7 @@ use cuttlebone_mon::{
     Body, Busy, Command, CommandAck, EncodedMonMap, Event, GetVersion, GetVersionReply, Map, MonInfo, MonMap,
     Session, SessionConfig, SessionInput, SessionOutput, Subscribe, SubscribeAck, Subscription, Tid,
 };
-use cuttlebone_wire::{EntityAddr, Features, Message, MessageType};
+use cuttlebone_wire::{EntityAddr, Features, Message, MessageType, Uuid};
 
 const FEATURES: Features = Features::PACIFIC;
 
@@ -34,8 +34,12 @@ fn event(session: &mut Session) -> Option<Event> {
     }
 }
 
+fn config() -> SessionConfig {
+    SessionConfig { fsid: Uuid([7; 16]), ..SessionConfig::default() }
+}
+
 fn online() -> Session {
-    let mut session = Session::new(SessionConfig::default());
+    let mut session = Session::new(config());
     session.handle(at(0), SessionInput::Connected(FEATURES));
     session
 }
@@ -48,7 +52,7 @@ fn monmap(epoch: u32) -> Map {
     let addr: EntityAddr = "v2:10.0.0.1:3300".parse().expect("address");
     let mut map = MonMap::default();
     map.epoch = epoch;
-    map.fsid.0[0] = 7;
+    map.fsid = Uuid([9; 16]);
     map.mons.insert("a".into(), MonInfo::new("a", addr.into()));
     map.ranks.push("a".into());
     Map { map: EncodedMonMap::try_from(&map).expect("a map") }
@@ -60,7 +64,7 @@ fn ack(tid: Tid) -> Message {
 
 #[test]
 fn a_new_connection_gets_subscriptions_first_then_requests_with_their_old_tids() {
-    let mut session = Session::new(SessionConfig { host: "here".into(), ..SessionConfig::default() });
+    let mut session = Session::new(SessionConfig { host: "here".into(), ..config() });
     let first = session.command(at(0), "{}", "input").expect("room");
     let second = session.get_version(at(0), "osdmap").expect("room");
     session.subscribe("config", Subscription::default()).expect("room");
@@ -118,7 +122,7 @@ fn a_request_without_an_answer_ends_and_its_late_answer_is_dropped() {
 
 #[test]
 fn what_may_wait_is_limited_in_number_and_bytes() {
-    let config = SessionConfig { requests_max: 2, request_bytes_max: 10, ..SessionConfig::default() };
+    let config = SessionConfig { requests_max: 2, request_bytes_max: 10, ..config() };
     let mut session = Session::new(config);
     assert_eq!(session.command(at(0), "{}", vec![0; 9]), Err(Busy));
     let tid = session.command(at(0), "{}", vec![0; 8]).expect("room");
@@ -143,9 +147,28 @@ fn a_map_answers_the_question_and_moves_the_subscription() {
     session.handle(at(3), SessionInput::Connected(FEATURES));
     let what = Subscribe::decode(&sent(&mut session)[0]).expect("subscribe").0.what;
     assert_eq!(what["monmap"].start, 5);
-    // Commands are for the cluster whose map came first.
-    session.command(at(3), "{}", "").expect("room");
-    assert_eq!(Command::decode(&sent(&mut session)[0]).expect("command").0.fsid.0[0], 7);
+}
+
+#[test]
+fn commands_wait_for_the_map_that_tells_whose_they_are() {
+    let mut session = Session::new(SessionConfig::default());
+    session.handle(at(0), SessionInput::Connected(FEATURES));
+    session.command(at(0), "{}", "").expect("room");
+    session.command(at(0), "{}", "").expect("room");
+    for _ in 0..2 {
+        // The map is asked for once on each connection.
+        let kinds: Vec<_> = sent(&mut session).iter().map(|message| message.kind.0).collect();
+        assert_eq!(kinds, [5]);
+        session.handle(at(1), SessionInput::Connected(FEATURES));
+    }
+    sent(&mut session);
+    receive(&mut session, monmap(3).message(FEATURES, 0));
+    let commands: Vec<_> = core::iter::from_fn(|| match session.poll_output() {
+        Some(SessionOutput::Send(message)) => Some(Command::decode(&message).expect("command").0.fsid),
+        _ => None,
+    })
+    .collect();
+    assert_eq!(commands, [Uuid([9; 16]); 2]);
 }
 
 #[test]

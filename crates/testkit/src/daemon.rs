@@ -1,5 +1,5 @@
 use core::time::Duration;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -70,9 +70,7 @@ impl Daemon {
 
     /// What it has printed so far.
     pub fn printed(&self) -> String {
-        std::fs::read(&self.output)
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .unwrap_or_default()
+        fs::read(&self.output).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
     /// How it ended, if it has.
@@ -98,6 +96,21 @@ impl Daemon {
         Ok(kill_process(pid, signal)?)
     }
 
+    /// Freezes it, and returns when every thread has stopped.
+    ///
+    /// # Errors
+    ///
+    /// If it has ended already.
+    pub fn pause(&mut self) -> Result<()> {
+        self.signal(Signal::STOP)?;
+        let stat = format!("/proc/{}/stat", self.pid());
+        Deadline::after(STOP_TIMEOUT).wait_for(format!("{} freezes", self.name), || {
+            // The state follows the program's name in parentheses, which may itself hold some.
+            let stat = fs::read_to_string(&stat).ok()?;
+            stat.rsplit(") ").next()?.starts_with('T').then_some(())
+        })
+    }
+
     /// Ends it at once, as a power cut would, and waits until it is gone.
     ///
     /// # Errors
@@ -119,6 +132,8 @@ impl Daemon {
     pub fn stop(&mut self) -> Result<ExitStatus> {
         if self.ended().is_none() {
             self.signal(Signal::TERM)?;
+            // A frozen process does not even hear that.
+            self.signal(Signal::CONT)?;
             let what = format!("{} ends after SIGTERM", self.name);
             let ended = Deadline::after(STOP_TIMEOUT).wait_for(what, || self.ended());
             if ended.is_err() {

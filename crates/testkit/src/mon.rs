@@ -157,13 +157,13 @@ impl Mon {
         self.start()
     }
 
-    /// Freezes it (SIGSTOP): connections stay open, nothing is answered.
+    /// Freezes it (SIGSTOP) and waits until it is: connections stay open, nothing is answered.
     ///
     /// # Errors
     ///
     /// If it does not run.
     pub fn pause(&self) -> Result<()> {
-        self.running(|daemon| daemon.signal(Signal::STOP))
+        self.running(Daemon::pause)
     }
 
     /// Lets it go on (SIGCONT).

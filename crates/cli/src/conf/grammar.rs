@@ -49,11 +49,11 @@ pub(super) fn normal(key: &str) -> String {
     key.split_whitespace().collect::<Vec<_>>().join("_")
 }
 
-/// A value in the form in which the grammar gives it back.
+/// A value or section's name in the form in which the grammar gives it back.
 pub(super) fn escaped(value: &str) -> String {
     let mut escaped = String::new();
     for c in value.chars() {
-        if matches!(c, '#' | ';' | '\\' | '"' | '\'') {
+        if matches!(c, '#' | ';' | '\\' | '"' | '\'' | ']') {
             escaped.push('\\');
         }
         escaped.push(c);
