@@ -1,13 +1,13 @@
 //! Measures what one full pull costs in this crate alone, and prints one JSON object per shape of store.
 //!
 //! `cargo run --release -p cuttlebone-store --example ingest -- DIR [SHAPE…]`, where a shape is
-//! `<keys>x<value bytes>`. Each is written to a fresh copy under DIR, which decides what disk is measured. CPU seconds
+//! `<keys>x<value bytes>`, or `random:<keys>x<value bytes>` for keys in no order, as no monitor sends them. Each is written to a fresh copy under DIR, which decides what disk is measured. CPU seconds
 //! are those of user and system together, without the making of the chunks; so is the wall time.
 
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use cuttlebone_store::{Limits, NewPoint, Pull, Reader, Selector, Writer, list_crc};
+use cuttlebone_store::{Limits, NewPoint, Pull, Reader, Selector, Writer, list_crc, verify};
 use cuttlebone_wire::{Decode, Encode, Features, Op, Transaction};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -44,9 +44,17 @@ fn peak_rss_kib() -> u64 {
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
 }
 
-fn chunk(first: usize, last: usize, value_bytes: usize, seed: &mut u64) -> Bytes {
+struct Shape {
+    keys: usize,
+    value_bytes: usize,
+    is_random: bool,
+}
+
+fn chunk(shape: &Shape, first: usize, last: usize, seed: &mut u64) -> Bytes {
     let ops = (first..last).map(|n| {
-        let mut value = vec![0; value_bytes];
+        // A multiplication by an odd number permutes the numbers of 32 bits.
+        let n = if shape.is_random { (n * 0x9e37_79b1) & 0xffff_ffff } else { n };
+        let mut value = vec![0; shape.value_bytes];
         for word in value.chunks_mut(8) {
             *seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
             word.copy_from_slice(&seed.to_le_bytes()[..word.len()]);
@@ -64,14 +72,17 @@ fn main() -> anyhow::Result<()> {
         shapes = ["16384x65536", "300000x1024", "1000000x200"].map(String::from).into();
     }
     for shape in &shapes {
-        let numbers = shape.split_once('x').map(|(keys, bytes)| (keys.parse().ok(), bytes.parse().ok()));
+        let (is_random, size) = shape.strip_prefix("random:").map_or((false, &**shape), |size| (true, size));
+        let numbers = size.split_once('x').map(|(keys, bytes)| (keys.parse().ok(), bytes.parse().ok()));
         let Some((Some(keys), Some(value_bytes))) = numbers else { anyhow::bail!("no shape: {shape}") };
-        measure(&dir.join(format!("ingest-{}-{shape}", std::process::id())), shape, keys, value_bytes)?;
+        let dir = dir.join(format!("ingest-{}-{keys}", std::process::id()));
+        measure(&dir, shape, &Shape { keys, value_bytes, is_random })?;
     }
     Ok(())
 }
 
-fn measure(dir: &std::path::Path, shape: &str, keys: usize, value_bytes: usize) -> anyhow::Result<()> {
+fn measure(dir: &std::path::Path, name: &str, shape: &Shape) -> anyhow::Result<()> {
+    let Shape { keys, value_bytes, .. } = *shape;
     let before = peak_rss_kib();
     let mut cost = Cost::default();
     let mut seed = 1;
@@ -79,7 +90,7 @@ fn measure(dir: &std::path::Path, shape: &str, keys: usize, value_bytes: usize) 
     let mut pull = writer.begin(Pull::Full { start: 1 })?;
     let step = CHUNK_KEYS.min((CHUNK_BYTES / value_bytes).max(1));
     for first in (0..keys).step_by(step) {
-        let raw = chunk(first, keys.min(first + step), value_bytes, &mut seed);
+        let raw = chunk(shape, first, keys.min(first + step), &mut seed);
         let transaction = Transaction::decode(&mut cuttlebone_wire::Reader::new(&raw))?;
         cost.measure(|| pull.append(&raw, &transaction))?;
     }
@@ -100,11 +111,14 @@ fn measure(dir: &std::path::Path, shape: &str, keys: usize, value_bytes: usize) 
         anyhow::Ok(list_crc(&view, None, &mut out)?)
     });
     listed?;
+    let mut scrub = Cost::default();
+    let report = scrub.measure(|| verify(dir))?;
+    anyhow::ensure!(report.is_sound(), "{report:?}");
     std::fs::remove_dir_all(dir)?;
     println!(
-        "{{\"schema\":1,\"shape\":\"{shape}\",\"keys\":{},\"bytes\":{},\"ingest_wall_s\":{:.3},\"ingest_cpu_s\":{:.3},\
-         \"list_crc_cpu_s\":{:.3},\"peak_rss_kib\":{peak},\"peak_rss_before_kib\":{before}}}",
-        point.keys, point.bytes, cost.wall, cost.cpu, list.cpu
+        "{{\"schema\":1,\"shape\":\"{name}\",\"keys\":{},\"bytes\":{},\"ingest_wall_s\":{:.3},\"ingest_cpu_s\":{:.3},\
+         \"list_crc_cpu_s\":{:.3},\"verify_wall_s\":{:.3},\"verify_cpu_s\":{:.3},\"peak_rss_kib\":{peak},\"peak_rss_before_kib\":{before}}}",
+        point.keys, point.bytes, cost.wall, cost.cpu, list.cpu, scrub.wall, scrub.cpu
     );
     Ok(())
 }

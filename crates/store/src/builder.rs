@@ -30,8 +30,11 @@ pub(crate) struct Builder {
     point: u64,
     /// What was there before, and the runs of this pull on top of it.
     beneath: Layers,
-    /// Totals of `beneath` and of the stream.
+    /// Totals before this pull, and of the stream.
     summary: Summary,
+    /// Totals before this pull, from which they are counted anew if the overlay was ever full.
+    before: Summary,
+    has_spilled: bool,
     /// The run of keys that arrive in order; only a full pull has one, and only until it is looked into.
     stream: Option<Stream>,
     overlay: BTreeMap<Vec<u8>, Change>,
@@ -81,7 +84,9 @@ impl Builder {
             generation,
             point,
             beneath,
+            before: summary.clone(),
             summary,
+            has_spilled: false,
             stream: None,
             overlay: BTreeMap::new(),
             overlay_key_bytes: 0,
@@ -226,10 +231,16 @@ impl Builder {
     /// Completes the index. What is left of the overlay stays inline if it is small and `may_inline`.
     pub(crate) fn finish(mut self, may_inline: bool) -> Result<Built, Error> {
         self.seal_stream()?;
-        if !may_inline || self.overlay.len() > self.limits.inline_entries_max {
+        let is_counted = !self.has_spilled;
+        if is_counted {
+            self.absorb()?;
+        }
+        if !may_inline || self.has_spilled || self.overlay.len() > self.limits.inline_entries_max {
             self.spill()?;
         }
-        self.absorb()?;
+        if !is_counted {
+            self.count_anew()?;
+        }
         Ok(Built { summary: self.summary, runs: self.runs, changes: self.overlay, next_run: self.next_run })
     }
 
@@ -255,10 +266,11 @@ impl Builder {
         Ok(())
     }
 
-    /// Writes the overlay as a run.
+    /// Writes the overlay as a run. What it changes is not counted here: looking up so many keys in no order would
+    /// take longer than going through all of them once at the end.
     fn spill(&mut self) -> Result<(), Error> {
         self.seal_stream()?;
-        self.absorb()?;
+        self.has_spilled = true;
         if self.overlay.is_empty() {
             return Ok(());
         }
@@ -295,6 +307,30 @@ impl Builder {
             before.is_some() || change.is_some()
         });
         result
+    }
+
+    /// Brings the totals up to date in one pass over the whole index.
+    fn count_anew(&mut self) -> Result<(), Error> {
+        self.summary = self.before.clone();
+        let mut versions = self.beneath.versions(&[])?;
+        // The key that this pull has changed and whose older version, if any, comes next.
+        let mut changed: Option<Vec<u8>> = None;
+        while versions.advance()? {
+            if versions.point() == self.point {
+                if let Some(slot) = versions.change() {
+                    self.summary.add(versions.key(), slot)?;
+                }
+                let key = changed.get_or_insert_default();
+                key.clear();
+                key.extend_from_slice(versions.key());
+            } else if changed.as_deref() == Some(versions.key()) {
+                if let Some(slot) = versions.change() {
+                    self.summary.sub(versions.key(), slot);
+                }
+                changed = None;
+            }
+        }
+        Ok(())
     }
 
     /// Merges the runs of this pull, so that no order of arrival makes too many.

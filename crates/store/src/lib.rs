@@ -4,6 +4,8 @@
 mod appender;
 mod block;
 mod builder;
+#[cfg(test)]
+mod conformance;
 mod diff;
 mod disk;
 mod error;

@@ -1,15 +1,19 @@
 //! One suite that every store has to pass: random batches against a naive history of maps.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
-
 use core::ops::Range;
 use std::collections::BTreeMap;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use cuttlebone_store::{Limits, MemoryStore, Snapshot, Store, Writer, verify};
 use cuttlebone_wire::{Op, OpKind, Transaction};
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
+
+use crate::disk::Disk;
+use crate::disk::sim::SimDisk;
+use crate::verify::verify_on;
+use crate::{Limits, MemoryStore, Snapshot, Store, Writer, verify};
 
 type Model = BTreeMap<(Vec<u8>, Vec<u8>), Vec<u8>>;
 
@@ -121,22 +125,45 @@ fn conforms<S: Store>(mut store: S, steps: &[Step], mut reopen: impl FnMut(S) ->
 
 /// So small that a handful of batches spills, folds and merges.
 fn tiny() -> Limits {
-    let mut limits = Limits::default();
-    limits.overlay_entries_max = 5;
-    limits.inline_entries_max = 3;
-    limits.tail_points_max = 2;
-    limits.tail_entries_max = 4;
-    limits.runs_max = 2;
-    limits
+    Limits {
+        overlay_entries_max: 5,
+        inline_entries_max: 3,
+        tail_points_max: 2,
+        tail_entries_max: 4,
+        runs_max: 2,
+        ..Limits::default()
+    }
+}
+
+/// No file of regressions: a failure prints its steps, which then become a test of their own.
+fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(60))]
 
     #[test]
     fn a_store_in_memory_conforms(steps in vec(step(), 0..40)) {
         conforms(MemoryStore::default(), &steps, |store| store);
     }
+
+    #[test]
+    fn a_store_on_a_disk_in_memory_conforms(steps in vec(step(), 0..40)) {
+        let disk = SimDisk::default();
+        let open = || Writer::open_on(Arc::new(disk.clone()), tiny(), None).unwrap();
+        conforms(open(), &steps, |writer| {
+            drop(writer);
+            open()
+        });
+        let scratch: Arc<dyn Disk> = Arc::new(SimDisk::default());
+        let report = verify_on(&disk, &scratch).unwrap().unwrap();
+        assert!(report.problems.is_empty(), "{report:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(6))]
 
     #[test]
     fn a_store_on_disk_conforms(steps in vec(step(), 0..16)) {
