@@ -83,7 +83,7 @@ impl Scan {
             *key = key.detached();
         }
         if proposals > 0 {
-            return Ok(self.without_proposal(&transaction, versions));
+            return self.without_proposal(&transaction, versions);
         }
         Ok(Checked { raw, transaction, versions })
     }
@@ -155,13 +155,15 @@ impl Scan {
     ///
     /// Another value may have been committed in its place since, and that one may have come already; the proposal
     /// must not overwrite it. If it was the right one, it comes again as a version.
-    fn without_proposal(&self, transaction: &Transaction, versions: u64) -> Checked {
+    fn without_proposal(&self, transaction: &Transaction, versions: u64) -> Result<Checked, ChunkError> {
         let skip = usize::try_from(versions).unwrap_or(usize::MAX);
         let proposal = self.start.next().key();
         let keep = |(i, op): &(usize, &Op)| *i < skip || op.prefix != PAXOS || op.key != proposal;
         let ops = transaction.ops.iter().enumerate().filter(keep).map(|(_, op)| op.clone()).collect();
-        let transaction = Transaction::new(ops);
-        Checked { raw: transaction.to_bytes(Features::PACIFIC), transaction, versions }
+        let raw = Transaction::new(ops).to_bytes(Features::PACIFIC);
+        // Decoded again, since whoever keeps a chunk counts on its values lying in its bytes.
+        let transaction = Transaction::decode(&mut Reader::new(&raw))?;
+        Ok(Checked { raw, transaction, versions })
     }
 }
 
