@@ -92,6 +92,9 @@ pub enum Format {
     Json,
     /// One object, indented.
     JsonPretty,
+    /// Of `store export` alone: the form of the file. What is printed is for people, or JSON with `--json`.
+    #[value(hide = true)]
+    Trace,
 }
 
 /// How long to look for a monitor if nothing is said.
@@ -100,7 +103,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 impl Global {
     /// How to print; `--json` without a `--format` means JSON.
     pub fn format(&self) -> Format {
-        self.format.unwrap_or(if self.json { Format::Json } else { Format::Plain })
+        match self.format {
+            Some(Format::Trace) | None if self.json => Format::Json,
+            Some(Format::Trace) | None => Format::Plain,
+            Some(format) => format,
+        }
     }
 
     /// How long to look for a monitor.

@@ -47,6 +47,11 @@ pub fn main() -> ExitCode {
 
 /// Runs one command and reports its failure.
 fn run(line: CommandLine) -> Exit {
+    let exports = matches!(line.command, Command::Store(store::StoreCommand::Export(_)));
+    if line.global.format == Some(Format::Trace) && !exports {
+        complain("--format trace is for `store export`; here it is plain, json or json-pretty");
+        return Exit::Usage;
+    }
     let mut output = Output::new(&line.global, io::stdout().lock());
     let result = match line.command {
         Command::Wire(command) => wire::run(&command, &mut output),

@@ -38,7 +38,7 @@ impl<W: Write> Output<W> {
         plain: impl FnOnce(&mut W) -> io::Result<()>,
     ) -> io::Result<()> {
         match self.format {
-            Format::Plain => plain(&mut self.out),
+            Format::Plain | Format::Trace => plain(&mut self.out),
             Format::Json => self.line(&with_schema(answer)?),
             Format::JsonPretty => self.pretty(&with_schema(answer)?),
         }
@@ -55,7 +55,7 @@ impl<W: Write> Output<W> {
         plain: impl FnOnce(&mut W) -> io::Result<()>,
     ) -> io::Result<()> {
         match self.format {
-            Format::Plain => plain(&mut self.out),
+            Format::Plain | Format::Trace => plain(&mut self.out),
             Format::Json | Format::JsonPretty => self.line(&with_schema(item)?),
         }
     }

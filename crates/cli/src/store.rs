@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use cuttlebone_store::{
     Difference, Entry, Point, Reader, Report, Selector, View, diff, escape, export_trace, list, list_crc,
     verify,
@@ -33,7 +33,10 @@ pub enum StoreCommand {
     Verify(Place),
     /// Compares two points, of one copy or of two; exit status 7 if they differ.
     Diff(DiffArgs),
-    /// Writes a point in a form that other tools read.
+    /// Writes a point as a file that other tools read.
+    ///
+    /// With `--format trace`, which is also the default, it is one that `ceph-monstore-tool <mon_data> replay-trace
+    /// FILE` applies to a fresh monitor's store.
     Export(ExportArgs),
     /// Lists the points, any of which can be read.
     History(Place),
@@ -109,21 +112,9 @@ pub struct ExportArgs {
     /// Where from.
     #[command(flatten)]
     pub at: At,
-    /// In which form.
-    #[arg(long = "format", value_enum, default_value_t = ExportFormat::Trace)]
-    pub form: ExportFormat,
     /// The file to write.
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-}
-
-/// Forms of an export.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-#[non_exhaustive]
-pub enum ExportFormat {
-    /// What `ceph-monstore-tool <mon_data> replay-trace FILE` reads.
-    #[default]
-    Trace,
 }
 
 pub(crate) fn run<W: Write>(command: &StoreCommand, output: &mut Output<W>) -> Result<Exit> {
@@ -301,9 +292,7 @@ fn compare<W: Write>(arguments: &DiffArgs, output: &mut Output<W>) -> Result<Exi
 
 fn export<W: Write>(arguments: &ExportArgs, output: &mut Output<W>) -> Result<Exit> {
     let view = arguments.at.view()?;
-    let exported = match arguments.form {
-        ExportFormat::Trace => export_trace(&view, &arguments.out)?,
-    };
+    let exported = export_trace(&view, &arguments.out)?;
     let point = view.point();
     let answer = json!({
         "point": point.id.0,
