@@ -58,7 +58,7 @@ pub struct At {
     /// Directory of the copy.
     #[arg(long, value_name = "DIR")]
     pub store: PathBuf,
-    /// Which point: latest, a number, version:<paxos version> or time:<seconds since 1970>.
+    /// Which point: latest, a number, version:VERSION (of paxos) or time:SECONDS (since 1970).
     #[arg(long, value_name = "POINT", default_value = "latest")]
     pub point: Selector,
 }

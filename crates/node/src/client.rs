@@ -24,7 +24,6 @@ pub struct Client {
     addr: EntityAddr,
     features: Features,
     within: Duration,
-    knows_cluster: bool,
     driver: JoinHandle<()>,
 }
 
@@ -70,7 +69,6 @@ impl Client {
             addr,
             features: Features::empty(),
             within,
-            knows_cluster: false,
             driver: tokio::spawn(driver),
         };
         let ready = timeout(within, client.ready()).await;
@@ -134,11 +132,6 @@ impl Client {
         json: impl Into<Bytes>,
         input: impl Into<Bytes>,
     ) -> Result<CommandAck, Error> {
-        if !self.knows_cluster {
-            // A command names the cluster that it is meant for, and the session learns that from a map.
-            self.map().await?;
-            self.knows_cluster = true;
-        }
         let tid = self.session.command(self.clock.now(), json, input).map_err(|_| TOO_MANY)?;
         let ack = self.answer("answer to the command", |event| match event {
             Event::Command(of, ack) if of == tid => Some(ack),

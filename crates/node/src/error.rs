@@ -63,7 +63,7 @@ pub enum Error {
         source: Box<Self>,
     },
     /// The monitor refused a command.
-    #[error("the monitor answered {errno}: {status}")]
+    #[error("the monitor refused: {}{status}", errno_text(*.errno))]
     Command {
         /// A negative errno as Linux numbers it.
         errno: i32,
@@ -96,4 +96,9 @@ impl Error {
             | Self::Config(_) => false,
         }
     }
+}
+
+/// What the system calls an errno, ready to be followed by what the monitor says.
+fn errno_text(errno: i32) -> String {
+    format!("{}: ", std::io::Error::from_raw_os_error(errno.saturating_neg()))
 }

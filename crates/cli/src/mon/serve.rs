@@ -43,8 +43,7 @@ const MON_PORT: u16 = 3300;
 fn listen_addr(text: &str) -> Result<SocketAddr, String> {
     let plain = text.strip_prefix("v2:").unwrap_or(text);
     let plain = plain.split('/').next().unwrap_or(plain);
-    if let Some(port) = plain.strip_prefix(':') {
-        let port = port.parse().map_err(|_| format!("{port} is no port"))?;
+    if let Some(Ok(port)) = plain.strip_prefix(':').map(str::parse) {
         return Ok((Ipv4Addr::LOCALHOST, port).into());
     }
     plain

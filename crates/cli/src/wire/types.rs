@@ -175,3 +175,56 @@ fn without_secrets(mut body: Value) -> Value {
     }
     body
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(command: &'static str) -> Value {
+        let command = Command { command: vec![Bytes::from_static(command.as_bytes())], ..Command::default() };
+        let mut recorded = Recorded::default();
+        recorded.message = command.message(Features::PACIFIC, 7);
+        let kind = TYPES.iter().find(|kind| kind.name == "MMonCommand").unwrap();
+        let decoded = kind.decode(&recorded.to_bytes(Features::PACIFIC), None).unwrap();
+        assert_eq!(decoded.encoded, recorded.to_bytes(Features::PACIFIC));
+        decoded.value["body"]["cmd"][0].clone()
+    }
+
+    #[test]
+    fn values_of_settings_are_not_shown() {
+        assert_eq!(
+            shown(r#"{"prefix":"config-key set","key":"dm-crypt/x","val":"secret"}"#),
+            r#"{"prefix":"config-key set","key":"dm-crypt/x"}"#
+        );
+        assert_eq!(
+            shown(r#"{"prefix":"config set","who":"osd","name":"a","value":"secret"}"#),
+            r#"{"prefix":"config set","name":"a"}"#
+        );
+        assert_eq!(shown(r#"{"prefix":"status"}"#), r#"{"prefix":"status"}"#);
+        assert_eq!(shown("osd tree"), "osd tree");
+    }
+
+    #[test]
+    fn the_table_is_sorted_and_has_each_type_once() {
+        assert!(TYPES.is_sorted_by(|a, b| a.name < b.name));
+    }
+
+    #[test]
+    fn features_ask_for_the_form_of_their_reader() {
+        let decode = |name: &str, bytes: Bytes, features| {
+            let kind = TYPES.iter().find(|kind| kind.name == name).unwrap();
+            kind.decode(&bytes, Some(Features(features))).unwrap().encoded
+        };
+        // A transaction of the oldest version becomes one of the newest.
+        let old = Transaction::default().into_oldest().to_bytes(Features::PACIFIC);
+        assert_eq!(decode("MonitorDBStore::Transaction", old, u64::MAX)[0], 2);
+        let map = MonMap::default().to_bytes(Features::PACIFIC);
+        assert_eq!(decode("MonMap", map.clone(), 0)[..2], [1, 0]);
+        assert_eq!(decode("MonMap", map, Features::PACIFIC.0)[..2], [9, 6]);
+        let mut subscribe = Recorded::default();
+        subscribe.message = Subscribe::default().message(Features::PACIFIC, 0);
+        let bytes = decode("MMonSubscribe", subscribe.to_bytes(Features::PACIFIC), 0);
+        let recorded = Recorded::decode(&mut Reader::new(&bytes)).unwrap();
+        assert_eq!((recorded.message.version, recorded.message.compat_version), (0, 1));
+    }
+}

@@ -1,7 +1,8 @@
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use cuttlebone_wire::EntityAddrs;
+use cuttlebone_wire::{EntityAddrs, WallTime};
 use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
 
@@ -53,6 +54,32 @@ fn release_name(release: u8) -> &'static str {
     release.checked_sub(9).and_then(|index| RELEASES.get(usize::from(index)).copied()).unwrap_or("unknown")
 }
 
+/// A stamp as text: RFC 3339 in UTC.
+fn rfc3339(time: WallTime) -> String {
+    let secs = u64::from(time.secs).saturating_add(u64::from(time.nanos / 1_000_000_000));
+    let (mut days, second) = (secs / 86_400, secs % 86_400);
+    let mut year = 1970;
+    let is_leap =
+        |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let days_of = |year| if is_leap(year) { 366 } else { 365 };
+    while days >= days_of(year) {
+        days = days.saturating_sub(days_of(year));
+        year = year.saturating_add(1);
+    }
+    let february = if is_leap(year) { 29 } else { 28 };
+    let mut month = 1_u32;
+    for days_of_month in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        if days < days_of_month {
+            break;
+        }
+        days = days.saturating_sub(days_of_month);
+        month = month.saturating_add(1);
+    }
+    let (day, hour, minute) = (days.saturating_add(1), second / 3600, second / 60 % 60);
+    let (second, nanos) = (second % 60, time.nanos % 1_000_000_000);
+    format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
+}
+
 /// One monitor with its rank, with the field names of `ceph mon dump --format json`.
 #[derive(Serialize)]
 struct Mon<'a> {
@@ -80,7 +107,7 @@ struct FeatureNames {
 impl<'a> Mon<'a> {
     fn new(rank: usize, mon: &'a MonInfo) -> Self {
         let legacy = mon.addrs.legacy_or_first();
-        let addr = legacy.socket_addr().map_or("-".into(), |addr| alloc::format!("{addr}/{}", legacy.nonce));
+        let addr = legacy.socket_addr().map_or("-".into(), |addr| format!("{addr}/{}", legacy.nonce));
         Self {
             rank,
             name: &mon.name,
@@ -100,8 +127,8 @@ impl Serialize for MonMap {
         let mut object = serializer.serialize_struct("MonMap", 13)?;
         object.serialize_field("epoch", &self.epoch)?;
         object.serialize_field("fsid", &self.fsid)?;
-        object.serialize_field("modified", &self.last_changed)?;
-        object.serialize_field("created", &self.created)?;
+        object.serialize_field("modified", &rfc3339(self.last_changed))?;
+        object.serialize_field("created", &rfc3339(self.created))?;
         object.serialize_field("min_mon_release", &self.min_mon_release)?;
         object.serialize_field("min_mon_release_name", release_name(self.min_mon_release))?;
         object.serialize_field("election_strategy", &self.election_strategy)?;
@@ -118,5 +145,20 @@ impl Serialize for MonMap {
             ranked.filter_map(|(rank, name)| Some(Mon::new(rank, self.mons.get(name)?))).collect();
         object.serialize_field("mons", &mons)?;
         object.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps_are_those_of_date() {
+        let check = |secs, nanos, text: &str| assert_eq!(rfc3339(WallTime { secs, nanos }), text);
+        check(0, 0, "1970-01-01T00:00:00.000000000Z");
+        check(951_782_400, 5, "2000-02-29T00:00:00.000000005Z");
+        check(1_795_161_625, 0, "2026-11-20T08:00:25.000000000Z");
+        check(4_107_542_399, 999_999_999, "2100-02-28T23:59:59.999999999Z");
+        check(4_107_542_399, 1_000_000_000, "2100-03-01T00:00:00.000000000Z");
     }
 }
