@@ -371,7 +371,10 @@ impl Pull {
                 cx.wait.set(now + cx.config.idle_timeout);
             }
             Chunk::ApplyingLast(chunk, version) if chunk <= op => {
-                let (first, last) = self.phases.finish(version)?;
+                let alone = self.tried.is_empty();
+                let fit = self.phases.finish(version);
+                let (first, last) =
+                    fit.map_err(|error| if alone { Error::Chunk(error) } else { Error::Mixed(error) })?;
                 cx.send(&self.provider, Message::new(Op::ChunkReply).with_flags(Flags::LAST));
                 cx.apply(Effect::Replay { first, last });
                 cx.apply(Effect::Commit { last_committed: version });

@@ -329,7 +329,6 @@ impl Pull {
         {
             return Err(State::ExpectCookie.unexpected("a cookie for another start than ours"));
         }
-        cx.idle.stop();
         cx.progress.reached = start;
         cx.outputs.push_back(RequesterOutput::Started { start });
         let scan = Scan::new(cx.kind, start);
@@ -338,6 +337,7 @@ impl Pull {
             pull.touch(cx);
         }
         pull.ask(now, cx);
+        cx.watch(now);
         Ok(State::Pulling(pull))
     }
 
@@ -428,7 +428,7 @@ impl Pull {
     fn ask(&self, now: Instant, cx: &mut Context) {
         cx.rest.stop();
         while cx.link == Link::Up {
-            match cx.pace.leave(now, cx.in_flight.len(), cx.unapplied.len()) {
+            match cx.pace.leave(now, cx.in_flight.len(), cx.chunks_unapplied()) {
                 Leave::Now => {
                     cx.send(Request::GetChunk(self.cookie));
                     cx.in_flight.push_back(now);
@@ -500,6 +500,13 @@ enum Link {
     Down,
 }
 
+/// Whether an effect holds a chunk in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Weight {
+    Chunk,
+    Nothing,
+}
+
 /// What all states share.
 #[derive(Debug)]
 struct Context {
@@ -510,7 +517,7 @@ struct Context {
     /// When the requests that wait for an answer were sent. At most the window.
     in_flight: VecDeque<Instant>,
     /// Effects that are not durable yet: chunks, at most the window with the requests in flight, and three more.
-    unapplied: VecDeque<OpId>,
+    unapplied: VecDeque<(OpId, Weight)>,
     ops: OpIds,
     /// The provider owes an answer, or the caller a connection. Our own disk has no deadline.
     idle: Timer,
@@ -527,18 +534,23 @@ impl Context {
 
     fn apply(&mut self, effect: Effect) {
         let op = self.ops.next();
-        self.unapplied.push_back(op);
+        let weight = if matches!(effect, Effect::Chunk { .. }) { Weight::Chunk } else { Weight::Nothing };
+        self.unapplied.push_back((op, weight));
         self.outputs.push_back(RequesterOutput::Apply { op, effect });
     }
 
     fn applied(&mut self, op: OpId) -> Result<(), Error> {
-        if !self.unapplied.contains(&op) {
+        if !self.unapplied.iter().any(|(unapplied, _)| *unapplied == op) {
             return Err(Error::Misuse("an effect was reported that was not asked for"));
         }
-        while self.unapplied.front().is_some_and(|first| *first <= op) {
+        while self.unapplied.front().is_some_and(|(first, _)| *first <= op) {
             self.unapplied.pop_front();
         }
         Ok(())
+    }
+
+    fn chunks_unapplied(&self) -> usize {
+        self.unapplied.iter().filter(|(_, weight)| *weight == Weight::Chunk).count()
     }
 
     fn up(&mut self, now: Instant) {

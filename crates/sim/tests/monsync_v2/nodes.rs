@@ -336,7 +336,7 @@ impl Pulls {
                 RequesterOutput::Failed(error) => {
                     let honest =
                         error.is_retryable() || matches!(error, Error::FellBehind { .. } | Error::Store);
-                    assert!(honest, "an honest provider is accused: {error}");
+                    assert!(honest, "an honest provider is accused: {error:?}");
                     self.full_next = matches!(error, Error::FellBehind { .. });
                     // Answers to the failed copy may still be on their way.
                     cx.close(self.provider());
