@@ -74,9 +74,9 @@ fn copies_survive_lost_connections_partitions_crashes_and_clock_jumps() {
 fn copies_of_a_source_that_keeps_committing_and_trimming_are_points_of_its_history() {
     for_each_seed(500, |seed| {
         let mut world = world(seed, 20 + seed % 20, 3);
-        for id in [FIRST, SECOND] {
+        for (id, ticks) in [(FIRST, 200), (SECOND, 300)] {
             if let MonNode::Provides(provides) = &mut world[id] {
-                provides.keep_busy(Duration::from_millis(20 + seed % 150), 200, 30);
+                provides.keep_busy(Duration::from_millis(20 + seed % 150), ticks, 30);
             }
         }
         world.chaos(6, Duration::from_secs(6), Duration::from_secs(10));

@@ -192,8 +192,8 @@ impl Provides {
             } else {
                 source.commit(cx.chance());
             }
-            self.commits -= 1;
         }
+        self.commits -= 1;
         if cx.chance().below(10) == 0 {
             source.trim(self.keep);
         }
