@@ -186,12 +186,10 @@ impl Provides {
         if self.follows {
             let truth = TRUTH.with_borrow(Clone::clone).unwrap();
             source.follow(&truth.borrow());
+        } else if cx.chance().below(4) == 0 {
+            source.propose(cx.chance());
         } else {
-            if cx.chance().below(4) == 0 {
-                source.propose(cx.chance());
-            } else {
-                source.commit(cx.chance());
-            }
+            source.commit(cx.chance());
         }
         self.commits -= 1;
         if cx.chance().below(10) == 0 {
