@@ -70,7 +70,7 @@ fn copies_succeed_in_a_quiet_world() {
 
 #[test]
 fn copies_survive_lost_connections_partitions_crashes_and_clock_jumps() {
-    for_each_seed(60, |seed| {
+    for_each_seed(200, |seed| {
         let mut world = world(seed, Plan { versions: 10 + seed % 30, copies: 3, ..QUIET });
         world.chaos(5, Duration::from_millis(800), Duration::from_secs(40));
         world.chaos(10, Duration::from_secs(120), Duration::from_secs(40));
@@ -80,7 +80,7 @@ fn copies_survive_lost_connections_partitions_crashes_and_clock_jumps() {
 
 #[test]
 fn copies_of_a_quorum_that_commits_and_trims_and_elects_are_points_of_its_history() {
-    for_each_seed(60, |seed| {
+    for_each_seed(200, |seed| {
         let plan = Plan { versions: 10 + seed % 30, commits: 120, elections: 4, copies: 2 };
         let mut world = world(seed, plan);
         world.chaos(5, Duration::from_millis(800), Duration::from_secs(40));

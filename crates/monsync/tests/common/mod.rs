@@ -82,7 +82,7 @@ impl Source {
                 Bytes::copy_from_slice(&next.0.to_le_bytes()),
             );
             apply(keys, &transaction);
-            self.points.push(digest(keys));
+            self.points.extend(leader.point(next));
         }
     }
 
