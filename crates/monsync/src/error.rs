@@ -47,6 +47,9 @@ pub enum Error {
     /// The leader or the provider gave the synchronisation up.
     #[error("the peer aborted the synchronisation")]
     Aborted,
+    /// The parts that several providers sent cannot be made one copy: a later one lags behind, or has trimmed.
+    #[error("the parts of several providers do not fit together")]
+    Mixed(#[source] ChunkError),
     /// No other provider is left to go on with.
     #[error("no provider answered, the last of {tried} included")]
     NoProvider {
@@ -86,6 +89,7 @@ impl Error {
             Self::Refused
             | Self::CookieLost
             | Self::Aborted
+            | Self::Mixed(_)
             | Self::NoProvider { .. }
             | Self::ConnectionLost { .. }
             | Self::TimedOut { .. } => true,

@@ -129,6 +129,10 @@ impl<E: Entropy> Leader<E> {
     }
 
     fn start(&mut self, now: Instant, from: EntityInst, message: Message) {
+        // Our own question, come back to us.
+        if message.reply_to() == Some(&self.me) {
+            return;
+        }
         match &self.standing {
             Standing::Peon { leader } | Standing::Synchronizing { leader: Some(leader) } => {
                 self.forward(leader.clone(), &from, message);
@@ -153,7 +157,7 @@ impl<E: Entropy> Leader<E> {
     fn forward(&mut self, leader: EntityInst, from: &EntityInst, message: Message) {
         let origin = message.reply_to().cloned().unwrap_or_else(|| from.clone());
         // Two monitors that believe in each other would otherwise play it back and forth for ever.
-        if origin != self.me && origin != leader && *from != leader {
+        if origin != leader && *from != leader {
             self.send(leader, message.with_reply_to(origin));
         }
     }

@@ -61,7 +61,9 @@ impl Phases {
     pub(crate) fn resume(&mut self) -> Option<StoreKey> {
         self.crc = 0;
         self.versions.clear();
-        if self.span.is_none() {
+        // A last key whose second half is empty reads as "from the start" to a provider.
+        let nameable = self.last_key.as_ref().is_some_and(|key| !key.key.is_empty());
+        if self.span.is_none() || !nameable {
             *self = Self { bytes: self.bytes, ..Self::default() };
             return None;
         }

@@ -91,6 +91,11 @@ pub struct ProviderConfig {
     ///
     /// Source: `ceph/ceph:src/mon/Monitor.cc`, `Monitor::SyncProvider::reset_timeout`: twice `mon_sync_timeout`.
     pub idle_timeout: Duration,
+    /// How long after a question `no_cookie` may still be its answer; later it stays unanswered.
+    ///
+    /// A monitor waits for 60 s (`mon_sync_timeout`). After that it may have joined a quorum, and a `no_cookie` from
+    /// anybody makes it leave.
+    pub no_cookie_within: Duration,
     /// Most cookies at a time. Each pins a snapshot. Above it, peers are refused.
     pub cookies_max: usize,
     /// Most cookies of one peer. Above it, the one of its own that lay idle longest makes room: a monitor has one,
@@ -107,6 +112,7 @@ impl Default for ProviderConfig {
         Self {
             budget: Budget { bytes: 1024 * 1024, keys: 2000 },
             idle_timeout: Duration::from_secs(120),
+            no_cookie_within: Duration::from_secs(30),
             cookies_max: 16,
             cookies_per_peer_max: 4,
             waiting_max: 64,

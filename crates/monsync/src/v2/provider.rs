@@ -128,6 +128,7 @@ enum Duty {
 #[derive(Debug)]
 struct Opening {
     peer: PeerId,
+    since: Instant,
     asked: CookieAsked,
     snapshot: SnapshotId,
 }
@@ -143,8 +144,16 @@ struct Serving {
     reached: Version,
     ahead: Ahead,
     /// Questions that no chunk is ready for, oldest first.
-    waiting: VecDeque<(PeerId, ChunkAsked)>,
+    waiting: VecDeque<Waiting>,
     expiry: Timer,
+}
+
+/// A question that no chunk is ready for.
+#[derive(Debug)]
+struct Waiting {
+    peer: PeerId,
+    since: Instant,
+    asked: ChunkAsked,
 }
 
 /// How far a snapshot has been read.
@@ -205,7 +214,7 @@ impl<E: Entropy> Provider<E> {
     }
 
     fn asked_for_cookie(&mut self, now: Instant, peer: PeerId, asked: CookieAsked) {
-        if self.duty == Duty::Suspended || !self.make_room(peer) {
+        if self.duty == Duty::Suspended || !self.make_room(now, peer) {
             self.send(peer, asked.refuse());
             return;
         }
@@ -214,7 +223,7 @@ impl<E: Entropy> Provider<E> {
                 let op = self.ops.next();
                 self.snapshots = self.snapshots.saturating_add(1);
                 let snapshot = SnapshotId(self.snapshots);
-                self.opening.insert(op, Opening { peer, asked, snapshot });
+                self.opening.insert(op, Opening { peer, since: now, asked, snapshot });
                 self.ask(Ask::Open { op, snapshot });
             }
             SyncKind::Recent { after } => self.grant(now, peer, asked, None, after),
@@ -222,14 +231,16 @@ impl<E: Entropy> Provider<E> {
     }
 
     /// Whether one more copy for `peer` is within the limits, once its most idle one has made room.
-    fn make_room(&mut self, peer: PeerId) -> bool {
+    fn make_room(&mut self, now: Instant, peer: PeerId) -> bool {
         let opening = self.opening.values().filter(|opening| opening.peer == peer).count();
         let own = || self.cookies.iter().filter(|(_, serving)| serving.owner == peer);
         if own().count().saturating_add(opening) >= self.config.cookies_per_peer_max {
             // Expiries are re-armed at each use, so the earliest belongs to the one that lay idle longest.
             let idle = own().min_by_key(|(_, serving)| serving.expiry.deadline());
             let Some(cookie) = idle.map(|(cookie, _)| *cookie) else { return false };
-            self.forget(cookie);
+            // What the peer asked of the old copy it does not wait for any more.
+            self.withdraw(peer, cookie);
+            self.forget(now, cookie);
         }
         self.copies() < self.config.cookies_max
     }
@@ -253,7 +264,7 @@ impl<E: Entropy> Provider<E> {
         let (reached, ahead, waiting) = (start, Ahead::Unread, VecDeque::new());
         self.cookies.insert(cookie, Serving { owner: peer, cursor, reached, ahead, waiting, expiry });
         self.send(peer, asked.grant(cookie, start));
-        self.serve(cookie);
+        self.serve(now, cookie);
     }
 
     fn asked_for_chunk(&mut self, now: Instant, peer: PeerId, asked: ChunkAsked) {
@@ -267,21 +278,21 @@ impl<E: Entropy> Provider<E> {
             self.outputs.push_back(ProviderOutput::Dropped { from: peer, why: Dropped::TooManyWaiting });
             return;
         }
-        serving.waiting.push_back((peer, asked));
-        self.serve(cookie);
+        serving.waiting.push_back(Waiting { peer, since: now, asked });
+        self.serve(now, cookie);
     }
 
     /// Answers with the chunk that is ready, if somebody waits, and reads on.
-    fn serve(&mut self, cookie: Cookie) {
+    fn serve(&mut self, now: Instant, cookie: Cookie) {
         let read_ahead: usize = self.cookies.values().map(Serving::ready_bytes).sum();
         let Some(serving) = self.cookies.get_mut(&cookie) else { return };
         match mem::replace(&mut serving.ahead, Ahead::Unread) {
             Ahead::Ready(chunk) => match serving.waiting.pop_front() {
-                Some((peer, asked)) => {
+                Some(Waiting { peer, asked, .. }) => {
                     let reply = asked.chunk(chunk.position, chunk.reached, chunk.transaction);
                     self.send(peer, reply);
                     if chunk.position == Position::Last {
-                        self.forget(cookie);
+                        self.forget(now, cookie);
                     } else {
                         self.read(cookie);
                     }
@@ -289,7 +300,7 @@ impl<E: Entropy> Provider<E> {
                 None => serving.ahead = Ahead::Ready(chunk),
             },
             Ahead::FellBehind if serving.waiting.is_empty() => serving.ahead = Ahead::FellBehind,
-            Ahead::FellBehind => self.forget(cookie),
+            Ahead::FellBehind => self.forget(now, cookie),
             Ahead::Unread if serving.waiting.is_empty() && read_ahead >= self.config.read_ahead_bytes_max => {
             }
             Ahead::Unread => self.read(cookie),
@@ -315,7 +326,7 @@ impl<E: Entropy> Provider<E> {
     fn store_answered(&mut self, now: Instant, answer: Answer) {
         match answer {
             Answer::Opened { op, window } => {
-                if let Some(Opening { peer, asked, snapshot }) = self.opening.remove(&op) {
+                if let Some(Opening { peer, asked, snapshot, .. }) = self.opening.remove(&op) {
                     let cursor = Cursor { snapshot, after: None, scanned: Scanned::Partly };
                     self.grant(now, peer, asked, Some(cursor), window.last);
                 }
@@ -326,49 +337,69 @@ impl<E: Entropy> Provider<E> {
                 match serving.take(page) {
                     Some(ahead) => {
                         serving.ahead = ahead;
-                        self.serve(cookie);
+                        self.serve(now, cookie);
                     }
-                    None => self.forget(cookie),
+                    None => self.forget(now, cookie),
                 }
             }
             Answer::Failed { op } => {
-                if let Some(Opening { peer, asked, snapshot }) = self.opening.remove(&op) {
-                    self.ask(Ask::Release { snapshot });
-                    self.send(peer, asked.refuse());
+                if let Some(opening) = self.opening.remove(&op) {
+                    self.refuse(now, opening);
                 } else if let Some(cookie) = self.reads.remove(&op) {
-                    self.forget(cookie);
+                    self.forget(now, cookie);
                 }
             }
         }
     }
 
     /// Ends a copy: whoever still waits learns that the cookie is gone.
-    fn forget(&mut self, cookie: Cookie) {
+    fn forget(&mut self, now: Instant, cookie: Cookie) {
         let Some(serving) = self.cookies.remove(&cookie) else { return };
         self.reads.retain(|_, reading| *reading != cookie);
         if let Some(cursor) = serving.cursor {
             self.ask(Ask::Release { snapshot: cursor.snapshot });
         }
-        for (peer, asked) in serving.waiting {
-            self.send(peer, asked.no_cookie());
+        for Waiting { peer, since, asked } in serving.waiting {
+            if self.is_fresh(now, since) {
+                self.send(peer, asked.no_cookie());
+            }
         }
     }
 
-    fn suspend(&mut self) {
-        self.duty = Duty::Suspended;
-        for Opening { peer, asked, snapshot } in mem::take(&mut self.opening).into_values() {
-            self.ask(Ask::Release { snapshot });
+    fn refuse(&mut self, now: Instant, Opening { peer, since, asked, snapshot }: Opening) {
+        self.ask(Ask::Release { snapshot });
+        if self.is_fresh(now, since) {
             self.send(peer, asked.refuse());
         }
+    }
+
+    /// Whether the peer still waits for an answer to what it asked then.
+    ///
+    /// A monitor that has given up may be in a quorum by now, and a late `no_cookie` would make it leave.
+    fn is_fresh(&self, now: Instant, since: Instant) -> bool {
+        now.since(since) <= self.config.no_cookie_within
+    }
+
+    /// Drops a peer's questions, or chunks would be read, and the scan moved on, for nobody.
+    fn withdraw(&mut self, peer: PeerId, cookie: Cookie) {
+        if let Some(serving) = self.cookies.get_mut(&cookie) {
+            serving.waiting.retain(|waiting| waiting.peer != peer);
+        }
+    }
+
+    fn suspend(&mut self, now: Instant) {
+        self.duty = Duty::Suspended;
+        for opening in mem::take(&mut self.opening).into_values() {
+            self.refuse(now, opening);
+        }
         while let Some(cookie) = self.cookies.keys().next().copied() {
-            self.forget(cookie);
+            self.forget(now, cookie);
         }
     }
 
     fn gone(&mut self, peer: PeerId) {
         for serving in self.cookies.values_mut() {
-            // Or chunks would be read, and the scan moved on, for nobody.
-            serving.waiting.retain(|(waiting, _)| *waiting != peer);
+            serving.waiting.retain(|waiting| waiting.peer != peer);
         }
         for opening in self.opening.values().filter(|opening| opening.peer == peer) {
             let release = Ask::Release { snapshot: opening.snapshot };
@@ -449,7 +480,7 @@ impl<E: Entropy> Machine for Provider<E> {
             },
             ProviderInput::Gone(peer) => self.gone(peer),
             ProviderInput::Store(answer) => self.store_answered(now, answer),
-            ProviderInput::Suspend => self.suspend(),
+            ProviderInput::Suspend => self.suspend(now),
             ProviderInput::Resume => self.duty = Duty::Serving,
         }
     }
@@ -459,7 +490,7 @@ impl<E: Entropy> Machine for Provider<E> {
         while let Some(cookie) =
             self.cookies.iter().find(|(_, serving)| expired(serving)).map(|(cookie, _)| *cookie)
         {
-            self.forget(cookie);
+            self.forget(now, cookie);
         }
     }
 

@@ -82,7 +82,7 @@ impl Source {
                 Bytes::copy_from_slice(&next.0.to_le_bytes()),
             );
             apply(keys, &transaction);
-            self.points.push(digest(keys));
+            self.points.extend(leader.point(next));
         }
     }
 
@@ -268,18 +268,12 @@ pub fn apply(keys: &mut Keys, transaction: &Transaction) {
     }
 }
 
-/// A number that stands for everything outside the log: FNV-1a over lengths and bytes.
+/// A number that stands for everything outside the log.
 fn digest(keys: &Keys) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    let mut mix = |bytes: &[u8]| {
-        for byte in (bytes.len() as u64).to_le_bytes().iter().chain(bytes) {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    };
-    for (key, value) in keys.iter().filter(|(key, _)| key.prefix != PAXOS) {
-        mix(&key.prefix);
-        mix(&key.key);
-        mix(value);
-    }
-    hash
+    keys.iter().filter(|(key, _)| key.prefix != PAXOS).fold(0, |sum, (key, value)| {
+        let crc = |seed, bytes: &[u8]| cuttlebone_wire::crc32c(seed, bytes);
+        let name = crc(crc(1, &key.prefix), &[b"\0", &key.key[..]].concat());
+        // A sum, since it does not matter in which order keys are visited; two numbers, since it does which is whose.
+        u64::wrapping_add(sum, u64::from(name) << 32 | u64::from(crc(name, value)))
+    })
 }

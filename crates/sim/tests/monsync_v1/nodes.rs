@@ -268,8 +268,7 @@ impl Mon {
                     pull.over(cx);
                 }
                 RequesterOutput::Failed(error) => {
-                    let fair = error.is_retryable() || matches!(error, Error::Chunk(_));
-                    assert!(fair, "{error}");
+                    assert!(error.is_retryable(), "an honest provider is accused: {error:?}");
                     if let Some(provider) = &pull.provider {
                         cx.close(node(provider));
                     }

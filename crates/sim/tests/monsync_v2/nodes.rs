@@ -186,14 +186,12 @@ impl Provides {
         if self.follows {
             let truth = TRUTH.with_borrow(Clone::clone).unwrap();
             source.follow(&truth.borrow());
+        } else if cx.chance().below(4) == 0 {
+            source.propose(cx.chance());
         } else {
-            if cx.chance().below(4) == 0 {
-                source.propose(cx.chance());
-            } else {
-                source.commit(cx.chance());
-            }
-            self.commits -= 1;
+            source.commit(cx.chance());
         }
+        self.commits -= 1;
         if cx.chance().below(10) == 0 {
             source.trim(self.keep);
         }
@@ -336,7 +334,7 @@ impl Pulls {
                 RequesterOutput::Failed(error) => {
                     let honest =
                         error.is_retryable() || matches!(error, Error::FellBehind { .. } | Error::Store);
-                    assert!(honest, "an honest provider is accused: {error}");
+                    assert!(honest, "an honest provider is accused: {error:?}");
                     self.full_next = matches!(error, Error::FellBehind { .. });
                     // Answers to the failed copy may still be on their way.
                     cx.close(self.provider());
