@@ -36,6 +36,7 @@ async fn main() -> Result<(), Box<dyn core::error::Error>> {
         measure("link", pull(link_at)).await?;
         measure("sink", async { sink(sink_at) }).await?;
     }
+    println!("peak resident memory of this process: {}", peak_memory()?);
     server.kill()?;
     server.wait()?;
     Ok(())
@@ -128,4 +129,11 @@ fn cpu_seconds() -> Result<f64, Box<dyn core::error::Error>> {
         nanos += stat.split(' ').next().ok_or("no time")?.parse::<u64>()?;
     }
     Ok(core::time::Duration::from_nanos(nanos).as_secs_f64())
+}
+
+/// The kernel's own words.
+fn peak_memory() -> Result<String, Box<dyn core::error::Error>> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no such line")?;
+    Ok(line.trim().into())
 }

@@ -184,8 +184,8 @@ where
                 && commands_open
                 && self.machine.accepts_commands()
                 && self.outbound_bytes < self.limits.outbound_bytes_max;
+            // In no fixed order, so that a peer that never stops talking starves neither commands nor timers.
             let happened = tokio::select! {
-                biased;
                 _ = &mut close, if close_pending => Happened::Close,
                 () = events.closed(), if !user_gone => Happened::UserGone,
                 slot = events.reserve(), if !self.ready.is_empty() && !user_gone => {
@@ -245,7 +245,13 @@ where
                         self.machine.handle_close(now);
                     }
                 }
-                Happened::Deadline => self.machine.handle_timeout(now),
+                Happened::Deadline => {
+                    // What has arrived comes first: it may be the sign of life that the deadline is about, and after
+                    // a pause for a slow user it usually is.
+                    self.read_and_write(interest);
+                    self.drain();
+                    self.machine.handle_timeout(now);
+                }
             }
             self.drain();
             if user_gone {

@@ -293,3 +293,22 @@ async fn an_unreachable_peer_is_one_typed_error() {
     assert_eq!(client.recv().await, Some(Event::Closed(Err(Error::Disconnected { during: "dialling" }))));
     assert_eq!(client.recv().await, None);
 }
+
+#[tokio::test]
+async fn a_listener_that_nobody_asks_any_more_ends_with_its_last_link() {
+    let listener = Listener::bind(loopback()).await.expect("a port");
+    let at = listener.local_addr().expect("an address");
+    let (mut peers, driver) =
+        listener.serve(AcceptConfig::monitor(EntityAddr::v2(at)), DriverLimits::default());
+    let driver = tokio::spawn(driver);
+    let mut client = spawn(DialConfig::client("admin", EntityAddr::v2(at), nonce()), at);
+    let server = peers.accept().await.expect("a peer");
+    drop(peers);
+    // The open link goes on, and nobody new gets in.
+    server.send(message(1, 10)).await.expect("an open link");
+    assert_eq!(tid(&mut client).await, 1);
+    assert!(!driver.is_finished());
+    drop(server);
+    driver.await.expect("the listener ends");
+    assert!(TcpStream::connect(at).await.is_err());
+}

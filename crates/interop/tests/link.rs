@@ -58,6 +58,12 @@ fn spawn(config: DialConfig, at: SocketAddr) -> Connection {
     connection
 }
 
+/// Just after its first election a monitor hangs up during authentication (seen in 16.2.15); a link that is patient
+/// tries until it does not.
+async fn wait_until_served(addr: EntityAddr, at: SocketAddr) -> Result<()> {
+    ready(&mut spawn(DialConfig::client("admin", addr, nonce()), at)).await.map(|_| ())
+}
+
 async fn next(connection: &mut Connection) -> Result<Event> {
     let event = tokio::time::timeout(STEP_MAX, connection.recv()).await.context("nothing came")?;
     event.context("the link has ended")
@@ -168,9 +174,7 @@ async fn what_a_real_monitor_refuses_is_told_apart() -> Result<()> {
     let (addr, at) = target(&cluster)?;
     let once = Timing { give_up_after: Duration::ZERO, ..Timing::default() };
     let base = DialConfig { timing: once, ..DialConfig::client("admin", addr.clone(), nonce()) };
-    // Just after an election a monitor hangs up on everybody; this link tries until it does not.
-    let patient = DialConfig { timing: Timing::default(), ..base.clone() };
-    ready(&mut spawn(patient, at)).await?;
+    wait_until_served(addr.clone(), at).await?;
 
     let wrong_type = DialConfig { peer: EntityType::MDS, ..base.clone() };
     assert_eq!(
@@ -210,10 +214,11 @@ impl auth::ClientMethod for NotWanted {
     }
 }
 
-#[test]
-fn a_refused_method_is_followed_by_an_allowed_one_on_the_same_connection() -> Result<()> {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_method_is_followed_by_an_allowed_one_on_the_same_connection() -> Result<()> {
     let cluster = Cluster::builder().start()?;
     let (addr, at) = target(&cluster)?;
+    wait_until_served(addr.clone(), at).await?;
     let claim = auth::Claim {
         form: auth::Form::Monitor,
         name: EntityName::new(EntityType::CLIENT, "admin"),

@@ -61,8 +61,10 @@ pub enum StreamOutput<E> {
     Transmit(Bytes),
     /// Tell the user.
     Event(E),
-    /// Write what was given to `Transmit` so far, then close the connection; the machine lives on.
+    /// Close the connection; the machine lives on. Of what was given to `Transmit` so far, as much is written as
+    /// needs no waiting: a peer that does not read must not hold the machine up.
     Disconnect,
-    /// The machine is done: close, and drop it. Nothing follows.
+    /// The machine is done: write what was given to `Transmit`, within a limit of the driver's, close, and drop the
+    /// machine. Nothing follows.
     Finished,
 }

@@ -1,4 +1,5 @@
 use alloc::collections::VecDeque;
+use core::fmt;
 
 use cuttlebone_machine::Entropy;
 use cuttlebone_wire::{EntityAddr, EntityAddrs, Features, Message};
@@ -52,7 +53,7 @@ pub enum Received {
 /// What of a session outlives its connections: cookies, counts and the messages that have not been acknowledged.
 ///
 /// Source: `ceph/ceph:src/msg/async/ProtocolV2.cc`; the counts seen in 16.2.15 in both roles.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Session {
     limits: Limits,
     /// What we ask for when we dial.
@@ -393,7 +394,22 @@ impl Session {
     }
 }
 
-/// The part of an opening that does not change between attempts.
+impl fmt::Debug for Session {
+    /// Shows counts and no message: what travels between monitors is secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("policy", &self.policy)
+            .field("global_seq", &self.global_seq)
+            .field("connect_seq", &self.connect_seq)
+            .field("in_seq", &self.in_seq)
+            .field("out_seq", &self.out_seq)
+            .field("acked", &self.acked)
+            .field("queued", &self.queued.len())
+            .field("unacked", &self.unacked.len())
+            .finish_non_exhaustive()
+    }
+}
+
 impl ClientIdent {
     /// An opening for a session between these two; cookie and counts are the session's.
     pub const fn between(addrs: EntityAddrs, target: EntityAddr, gid: i64, supported: Features) -> Self {

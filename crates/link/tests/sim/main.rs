@@ -61,6 +61,20 @@ fn a_client_that_crashes_gets_a_new_session_and_its_old_one_ends() {
 }
 
 #[test]
+fn a_client_that_comes_back_under_its_old_name_replaces_its_session() {
+    let mut replaced = 0;
+    for seed in 0..200 {
+        let world = World::new(seed, Policy::Lossless).crash_client(1).keep_nonce().run();
+        world.assert_in_order_between_resets();
+        assert_eq!(world.acceptor_sessions(), 1, "seed {seed}");
+        replaced += world.server_closed.iter().filter(|how| **how == Err(Error::Replaced)).count();
+        assert!(world.elapsed() < Duration::from_secs(60), "seed {seed}: nobody waited for the old session");
+    }
+    // The other crashes come before the session was granted.
+    assert!(replaced > 40, "{replaced} sessions were replaced");
+}
+
+#[test]
 fn a_lossy_link_ends_with_its_connection_and_never_doubles() {
     let mut lost = 0;
     for seed in 0..500 {

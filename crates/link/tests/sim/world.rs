@@ -64,6 +64,7 @@ pub(crate) struct World {
     now: Instant,
     policy: Policy,
     nonce: u32,
+    same_nonce: bool,
     client: Link,
     client_conn: Option<usize>,
     client_inbound: BytesMut,
@@ -89,6 +90,7 @@ pub(crate) struct World {
     pub(crate) client_resets: usize,
     pub(crate) client_lost: Vec<Error>,
     pub(crate) client_closed: Vec<Result<(), Error>>,
+    pub(crate) server_closed: Vec<Result<(), Error>>,
     pub(crate) client_events: Vec<Event>,
     pub(crate) trace: Vec<Action>,
 }
@@ -145,6 +147,7 @@ impl World {
             now,
             policy,
             nonce: 1,
+            same_nonce: false,
             client,
             client_conn: None,
             client_inbound: BytesMut::new(),
@@ -169,6 +172,7 @@ impl World {
             client_resets: 0,
             client_lost: Vec::new(),
             client_closed: Vec::new(),
+            server_closed: Vec::new(),
             client_events: Vec::new(),
             trace: Vec::new(),
         };
@@ -199,6 +203,12 @@ impl World {
 
     pub(crate) fn crash_client(mut self, times: usize) -> Self {
         self.client_crashes_left = times;
+        self
+    }
+
+    /// A client that crashes comes back under its old address and nonce.
+    pub(crate) fn keep_nonce(mut self) -> Self {
+        self.same_nonce = true;
         self
     }
 
@@ -585,6 +595,7 @@ impl World {
                         self.fresh_at.1.push(self.server_got.len());
                     }
                 }
+                StreamOutput::Event(Event::Closed(how)) => self.server_closed.push(how),
                 StreamOutput::Event(_) | StreamOutput::Dial => {}
                 StreamOutput::Disconnect => {
                     if let Some(id) = peer.conn {
@@ -649,8 +660,8 @@ impl World {
     fn crash_client_now(&mut self) {
         self.client_crashes_left -= 1;
         self.hang_up_client();
-        // A new process has a new nonce, so its old session waits until it is forgotten.
-        self.nonce += 1;
+        // A new process has a new nonce as a rule, so its old session waits until it is forgotten.
+        self.nonce += u32::from(!self.same_nonce);
         self.client = dial(self.policy, self.nonce, &mut self.dice, self.now);
         self.client_sent = 0;
         self.drain_client();
