@@ -146,6 +146,24 @@ fn every_point_stays_readable_while_later_ones_are_made() {
 }
 
 #[test]
+fn pulls_too_large_to_stay_inline_do_not_pile_up_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut limits = Limits::default();
+    limits.inline_entries_max = 0;
+    let mut writer = Writer::open(dir.path(), limits).unwrap();
+    full_pull(&mut writer);
+    for version in 13..60 {
+        recent_pull(&mut writer, version);
+        let files = std::fs::read_dir(dir.path()).unwrap().count();
+        // Lock, manifest, log, and runs: those before a merge, and the one that a pull adds.
+        assert!(files <= 3 + Limits::default().runs_max + 1, "{files} files");
+    }
+    let view = latest(dir.path());
+    assert_eq!(keys(&view).len() as u64, view.point().keys);
+    assert!(verify(dir.path()).unwrap().is_sound());
+}
+
+#[test]
 fn a_pull_that_is_dropped_leaves_the_point_before_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = Writer::open(dir.path(), Limits::default()).unwrap();
