@@ -7,7 +7,7 @@ use cuttlebone_wire::{Transaction, crc32c};
 use crate::builder::{Builder, Built, LAST_COMMITTED, PAXOS, Start};
 use crate::generation::{Begin, Generation, write_changes, write_point};
 use crate::layers::Layers;
-use crate::limits::PROVIDER_BYTES_MAX;
+use crate::limits::{GENERATIONS_MAX, PROVIDER_BYTES_MAX};
 use crate::log::{HEADER_BYTES, Log, LogWriter, RecordKind, join_key, key_crc};
 use crate::manifest::GenerationMeta;
 use crate::point::{PlacedPoint, Summary};
@@ -245,7 +245,10 @@ impl Writer {
             _ => {
                 manifest.next_generation = generation.meta.number + 1;
                 manifest.generations.push(generation.meta.clone());
-                let surplus = manifest.generations.len().saturating_sub(self.limits.generations_max.max(1));
+                let surplus = manifest
+                    .generations
+                    .len()
+                    .saturating_sub(self.limits.generations_max.clamp(1, GENERATIONS_MAX));
                 manifest.generations.drain(..surplus);
             }
         }

@@ -12,9 +12,9 @@ pub struct Limits {
     pub tail_entries_max: usize,
     /// Points that gather in the log before they are written into a run. Default 512.
     pub tail_points_max: usize,
-    /// Runs of one generation before they are merged. Default 8.
+    /// Runs of one generation before they are merged; between 2 and 2,048. Default 8.
     pub runs_max: usize,
-    /// Generations kept; a full pull beyond it drops the oldest. Default 8.
+    /// Generations kept; a full pull beyond it drops the oldest. Between 1 and 1,024. Default 8.
     pub generations_max: usize,
     /// Points of one generation before [`Writer::maintain`](crate::Writer::maintain) starts another. Default 32,768.
     pub generation_points_max: u64,

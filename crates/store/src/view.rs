@@ -213,13 +213,18 @@ impl Iterator for Entries<'_> {
 }
 
 /// The content of a view as transactions.
-#[derive(Debug)]
 pub struct Transactions<'a> {
     view: &'a View,
     entries: Entries<'a>,
     without: &'a [&'a [u8]],
     /// Read already, and too large for the transaction before.
     held: Option<Op>,
+}
+
+impl fmt::Debug for Transactions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transactions").field("view", self.view).finish_non_exhaustive()
+    }
 }
 
 impl Transactions<'_> {

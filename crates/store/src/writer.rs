@@ -5,7 +5,7 @@ use crate::disk::{Disk, LOCK_FILE, Lock, OsDisk, close_to_others, create_private
 use crate::generation::Generation;
 use crate::ingest::{Ingest, Pull};
 use crate::layers::Layers;
-use crate::limits::STAGING_BYTES;
+use crate::limits::{RUNS_MAX, STAGING_BYTES};
 use crate::manifest::{GenerationMeta, MANIFEST_FILE, Manifest};
 use crate::point::{PlacedPoint, Summary};
 use crate::run::{Run, RunWriter};
@@ -103,7 +103,7 @@ impl Writer {
         self.usable()?;
         self.sweep()?;
         if !pull.kind().is_base() {
-            self.fold_tail_if_long()?;
+            self.tidy_index()?;
         }
         Ingest::begin(self, pull)
     }
@@ -131,16 +131,21 @@ impl Writer {
     }
 
     /// Writes the inline changes since the last run as a run, once they are many, and merges runs that are too many.
-    fn fold_tail_if_long(&mut self) -> Result<(), Error> {
+    fn tidy_index(&mut self) -> Result<(), Error> {
         let Some(active) = &self.active else { return Ok(()) };
         let Generation { layers, tail_points, .. } = &active.generation;
-        if layers.tail_len() < self.limits.tail_entries_max && tail_points.len() < self.limits.tail_points_max
-        {
+        let is_tail_long = layers.tail_len() >= self.limits.tail_entries_max
+            || tail_points.len() >= self.limits.tail_points_max;
+        let runs = layers.runs.len() + usize::from(is_tail_long);
+        let are_runs_many = runs > self.limits.runs_max.clamp(2, RUNS_MAX / 2);
+        if !is_tail_long && !are_runs_many {
             return Ok(());
         }
         let mut generation = active.generation.clone();
-        self.fold_tail(&mut generation)?;
-        if generation.meta.runs.len() > self.limits.runs_max {
+        if is_tail_long {
+            self.fold_tail(&mut generation)?;
+        }
+        if are_runs_many {
             self.merge_runs(&mut generation)?;
         }
         let mut manifest = self.manifest.clone();

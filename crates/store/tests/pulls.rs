@@ -9,8 +9,8 @@ use std::thread;
 
 use bytes::Bytes;
 use cuttlebone_store::{
-    Error, Keep, Limits, NewPoint, Point, ProviderFault, Pull, Reader, Selector, View, Writer, list_crc,
-    verify,
+    Difference, Error, Keep, Limits, NewPoint, Point, ProviderFault, Pull, Reader, Selector, Store, View,
+    Writer, diff, export_trace, list_crc, verify,
 };
 use cuttlebone_wire::{Decode, Encode, Features, Op, Transaction, crc32c};
 
@@ -143,6 +143,24 @@ fn every_point_stays_readable_while_later_ones_are_made() {
     }
     let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
     assert!(names.len() < 10, "{names:?}");
+}
+
+#[test]
+fn pulls_too_large_to_stay_inline_do_not_pile_up_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut limits = Limits::default();
+    limits.inline_entries_max = 0;
+    let mut writer = Writer::open(dir.path(), limits).unwrap();
+    full_pull(&mut writer);
+    for version in 13..60 {
+        recent_pull(&mut writer, version);
+        let files = std::fs::read_dir(dir.path()).unwrap().count();
+        // Lock, manifest, log, and runs: those before a merge, and the one that a pull adds.
+        assert!(files <= 3 + Limits::default().runs_max + 1, "{files} files");
+    }
+    let view = latest(dir.path());
+    assert_eq!(keys(&view).len() as u64, view.point().keys);
+    assert!(verify(dir.path()).unwrap().is_sound());
 }
 
 #[test]
@@ -324,4 +342,151 @@ fn a_copy_that_outgrows_its_limits_starts_anew_and_keeps_its_size() {
     assert!(rebases >= 8, "{rebases} rebases");
     assert_eq!(latest(dir.path()).point().last_committed, 59);
     assert!(verify(dir.path()).unwrap().is_sound());
+}
+
+#[test]
+fn no_value_appears_in_debug_output_or_errors() {
+    let secret = "AQBsecretkey==";
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::open(dir.path(), Limits::default()).unwrap();
+    let raw = encoded(vec![Op::put("auth", "client.admin", secret), Op::put("paxos", "1", encoded(vec![]))]);
+    let mut pull = writer.begin(Pull::Full { start: 1 }).unwrap();
+    pull.append(&raw, &decoded(&raw)).unwrap();
+    let mut texts = vec![format!("{pull:?}")];
+    pull.replay(1..=1).unwrap();
+    pull.commit(NewPoint { last_committed: 1, ..NewPoint::default() }).unwrap();
+    let view = latest(dir.path());
+    let mut transactions = view.transactions(&[]).unwrap();
+    transactions.next_batch().unwrap();
+    let entry = view.find(b"auth", b"client.admin").unwrap().unwrap();
+    texts.push(format!("{writer:?} {view:?} {entry:?} {transactions:?} {:?}", view.entries(None).unwrap()));
+
+    let log = dir.path().join("g00000001.log");
+    let mut bytes = std::fs::read(&log).unwrap();
+    let at = bytes.windows(secret.len()).position(|window| window == secret.as_bytes()).unwrap();
+    bytes[at + 3] ^= 1;
+    std::fs::write(&log, bytes).unwrap();
+    let error = view.value(&entry).unwrap_err();
+    assert!(format!("{error:?}").contains("auth:client.admin"));
+    texts.push(format!("{error:?} {:?}", verify(dir.path()).unwrap()));
+    for text in texts {
+        // As text, and as the list of numbers that a slice of bytes prints.
+        assert!(!text.contains("secretkey") && !text.contains("115, 101, 99, 114, 101, 116"), "{text}");
+    }
+}
+
+#[test]
+fn a_difference_is_named_by_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::open(dir.path(), Limits::default()).unwrap();
+    writer
+        .apply(&Transaction::new(vec![
+            Op::put("a", "1", "x"),
+            Op::put("a", "2", "x"),
+            Op::put("a", "3", "x"),
+        ]))
+        .unwrap();
+    let before = writer.view().unwrap();
+    writer
+        .apply(&Transaction::new(vec![Op::erase("a", "1"), Op::put("a", "2", "y"), Op::put("b", "", "x")]))
+        .unwrap();
+    let after = writer.view().unwrap();
+    let found: Vec<String> = diff(&before, &after)
+        .unwrap()
+        .map(|difference| match difference.unwrap() {
+            Difference::Added(entry) => format!("+{}", entry.prefix().escape_ascii()),
+            Difference::Changed { after, .. } => format!("~{}", after.key().escape_ascii()),
+            Difference::Removed(entry) => format!("-{}", entry.key().escape_ascii()),
+        })
+        .collect();
+    assert_eq!(found, ["-1", "~2", "+b"]);
+    assert_eq!(diff(&after, &after).unwrap().count(), 0);
+    assert_eq!(before.get(b"a", b"1").unwrap().as_deref(), Some(&b"x"[..]), "a view stays as it was");
+}
+
+#[test]
+fn verify_names_versions_that_a_service_lacks_or_should_not_have() {
+    let number = |n: u64| n.to_le_bytes().to_vec();
+    let check = |ops: Vec<Op>, expected: Option<&str>| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = Writer::open(dir.path(), Limits::default()).unwrap();
+        writer.apply(&Transaction::new(ops)).unwrap();
+        let problems = verify(dir.path()).unwrap().problems;
+        assert_eq!(problems.first().map(ToString::to_string).as_deref(), expected);
+    };
+    let window = |prefix: &'static str, first, last| {
+        vec![
+            Op::put(prefix, "first_committed", number(first)),
+            Op::put(prefix, "last_committed", number(last)),
+        ]
+    };
+    let with = |mut ops: Vec<Op>, prefix: &'static str, versions: &[u64]| {
+        ops.extend(versions.iter().map(|version| Op::put(prefix, version.to_string(), "map")));
+        ops
+    };
+    check(with(window("osdmap", 8, 11), "osdmap", &[8, 9, 10, 11]), None);
+    // What trimming has left behind is of no concern.
+    check(with(window("osdmap", 8, 11), "osdmap", &[7, 8, 9, 10, 11]), None);
+    check(
+        with(window("osdmap", 8, 11), "osdmap", &[8, 9, 11, 12]),
+        Some("at point 1: osdmap has 1 versions missing ([10]) and 1 beyond 11 ([12])"),
+    );
+    check(
+        window("monmap", 1, 1),
+        Some("at point 1: monmap has 1 versions missing ([1]) and 0 beyond 1 ([])"),
+    );
+    // Two services count and keep nothing; a user's key may be called anything.
+    check([window("config", 1, 7), window("health", 1, 9), window("mon_config_key", 5, 3)].concat(), None);
+    // A leader's proposal lies one above.
+    let mut paxos = with(window("paxos", 3, 4), "paxos", &[3, 4, 5]);
+    check(paxos.clone(), Some("at point 1: paxos has 0 versions missing ([]) and 1 beyond 4 ([5])"));
+    paxos.push(Op::put("paxos", "pending_v", number(5)));
+    check(paxos, None);
+    // A counter that lies costs no search as long as what it says.
+    check(
+        with(window("osdmap", 1, u64::MAX - 1), "osdmap", &[2]),
+        Some(
+            "at point 1: osdmap has 18446744073709551613 versions missing \
+             ([1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17]) and 0 beyond 18446744073709551614 ([])",
+        ),
+    );
+}
+
+#[test]
+fn a_point_is_found_by_number_version_or_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::open(dir.path(), Limits::default()).unwrap();
+    full_pull(&mut writer);
+    recent_pull(&mut writer, 13);
+    let reader = Reader::open(dir.path()).unwrap();
+    let find = |text: &str| reader.at(text.parse().unwrap()).map(|view| view.point().id.0);
+    assert_eq!(find("latest").unwrap(), 2);
+    assert_eq!((find("1").unwrap(), find("id:2").unwrap()), (1, 2));
+    assert_eq!((find("version:12").unwrap(), find("version:13").unwrap()), (1, 2));
+    assert_eq!(find("time:0").unwrap(), 2);
+    assert_eq!(find("version:99").unwrap_err().to_string(), "no point version:99");
+    for text in ["", "newest", "id:", "version:-1", "time:99999999999", "x:1"] {
+        assert!(text.parse::<Selector>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn an_export_that_cannot_be_written_leaves_what_was_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::open(dir.path().join("copy"), Limits::default()).unwrap();
+    full_pull(&mut writer);
+    let trace = dir.path().join("trace");
+    export_trace(&writer.view().unwrap(), &trace).unwrap();
+    let mode = std::fs::metadata(&trace).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+    let before = std::fs::read(&trace).unwrap();
+    // A value that was damaged since stops the next export in the middle.
+    let log = dir.path().join("copy/g00000001.log");
+    let mut bytes = std::fs::read(&log).unwrap();
+    let at = bytes.windows(6).position(|window| window == b"secret").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&log, bytes).unwrap();
+    assert!(export_trace(&writer.view().unwrap(), &trace).unwrap_err().is_corruption());
+    assert_eq!(std::fs::read(&trace).unwrap(), before);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "a temporary file was left behind");
 }
