@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::demo::DemoArgs;
 use crate::mon::MonCommand;
 use crate::store::StoreCommand;
 use crate::wire::WireCommand;
@@ -26,6 +27,8 @@ pub struct CommandLine {
 #[derive(Debug, Subcommand)]
 #[non_exhaustive]
 pub enum Command {
+    /// Shows the main job on this machine alone: copy, keep current, lose a process, recover, verify.
+    Demo(DemoArgs),
     /// Decodes and encodes Ceph's structures and messages.
     #[command(subcommand)]
     Wire(WireCommand),

@@ -11,6 +11,7 @@ use clap::error::ErrorKind;
 
 mod args;
 pub mod conf;
+pub mod demo;
 mod environment;
 mod exit;
 mod interrupt;
@@ -54,6 +55,7 @@ fn run(line: CommandLine) -> Exit {
     }
     let mut output = Output::new(&line.global, io::stdout().lock());
     let result = match line.command {
+        Command::Demo(arguments) => demo::run(&arguments, &line.global, &mut output),
         Command::Wire(command) => wire::run(&command, &mut output),
         Command::Mon(command) => mon::run(&command, &line.global, &mut output),
         Command::Store(command) => store::run(&command, &mut output),

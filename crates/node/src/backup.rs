@@ -5,7 +5,7 @@ use cuttlebone_driver::Clock;
 use cuttlebone_monsync::v2::{Progress, RequesterConfig};
 use cuttlebone_monsync::{SyncKind, Version};
 use cuttlebone_store::{Keep, Limits, Origin, Point};
-use cuttlebone_wire::{EntityAddrs, Uuid};
+use cuttlebone_wire::{EntityAddrs, Features, Uuid};
 
 use crate::Error;
 use crate::keeper::Keeper;
@@ -94,6 +94,8 @@ pub enum BackupEvent<'a> {
         monitor: &'a str,
         /// Its cluster.
         fsid: Uuid,
+        /// What both sides understand.
+        features: Features,
     },
     /// A monitor has granted a copy.
     Started {
@@ -217,7 +219,11 @@ impl Backup {
             monitor
         } else {
             let monitor = Monitor::dial(addrs, self.config.connect_timeout).await?;
-            report(BackupEvent::Connected { monitor: &monitor.title(), fsid: monitor.map.fsid });
+            report(BackupEvent::Connected {
+                monitor: &monitor.title(),
+                fsid: monitor.map.fsid,
+                features: monitor.features,
+            });
             monitor
         };
         self.same_cluster(&monitor)?;

@@ -292,9 +292,9 @@ fn point_line(outcome: &Outcome, seconds: f64) -> String {
 
 impl Bar {
     /// Shows what a backup reports.
-    fn on(&mut self, event: &BackupEvent<'_>) {
+    pub(crate) fn on(&mut self, event: &BackupEvent<'_>) {
         match event {
-            BackupEvent::Connected { monitor, fsid } => self.say(&format!("{monitor} of cluster {fsid}")),
+            BackupEvent::Connected { monitor, fsid, .. } => self.say(&format!("{monitor} of cluster {fsid}")),
             BackupEvent::Started { full, from } => {
                 let what = if *full { "everything" } else { "what is new" };
                 self.say(&format!("pulling {what} from version {from}"));
