@@ -99,7 +99,7 @@ impl Phases {
             // Or the whole frame would stay in memory for the sake of one key.
             *key = key.detached();
         }
-        Ok(without_proposals(message, transaction))
+        without_proposals(message, transaction)
     }
 
     /// Nothing may be missing behind the last chunk: the versions to replay, and so the version of the copy.
@@ -183,16 +183,18 @@ impl Phases {
 }
 
 /// The chunk without what the provider had accepted and not committed, if it says up to where it had committed.
-fn without_proposals(message: &Message, transaction: Transaction) -> Checked {
+fn without_proposals(message: &Message, transaction: Transaction) -> Result<Checked, ChunkError> {
     let proposed = |op: &Op| {
         message.version > Version(0)
             && op.prefix == PAXOS
             && Version::from_key(&op.key).is_some_and(|version| version > message.version)
     };
     if !transaction.ops.iter().any(proposed) {
-        return Checked { raw: message.chunk.clone(), transaction };
+        return Ok(Checked { raw: message.chunk.clone(), transaction });
     }
     let ops = transaction.ops.into_iter().filter(|op| !proposed(op)).collect();
-    let transaction = Transaction::new(ops);
-    Checked { raw: transaction.to_bytes(Features::PACIFIC), transaction }
+    let raw = Transaction::new(ops).to_bytes(Features::PACIFIC);
+    // Decoded again, since whoever keeps a chunk counts on its values lying in its bytes.
+    let transaction = Transaction::decode(&mut Reader::new(&raw))?;
+    Ok(Checked { raw, transaction })
 }

@@ -33,7 +33,7 @@ pub struct Requester {
 #[derive(Clone)]
 #[expect(clippy::exhaustive_enums, reason = "a driver has to know all it can say")]
 pub enum RequesterInput {
-    /// The provider sent this. Questions (see [`Op::is_question`]) belong to a provider instead.
+    /// The provider sent this. Questions (see [`is_question`](super::Op::is_question)) belong to a provider instead.
     Message(cuttlebone_wire::Message),
     /// The effect of this number and all before it are durable.
     Applied(OpId),

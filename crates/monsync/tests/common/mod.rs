@@ -210,6 +210,9 @@ impl Target {
             Effect::Chunk { raw, transaction } => {
                 assert_eq!(Transaction::decode(&mut Reader::new(raw)).as_ref(), Ok(transaction));
                 assert!(transaction.ops.iter().all(|op| op.kind == OpKind::Put));
+                let range = raw.as_ptr_range();
+                let inside = |op: &Op| op.value.is_empty() || range.contains(&op.value.as_ptr());
+                assert!(transaction.ops.iter().all(inside), "values lie in the bytes that a store keeps");
                 apply(&mut self.keys, transaction);
             }
             Effect::Replay { first, last } => {
