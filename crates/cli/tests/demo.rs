@@ -7,9 +7,11 @@ fn the_demonstration_ends_with_two_equal_digests() {
     let output = Command::new(env!("CARGO_BIN_EXE_cuttlebone")).args(["demo", "--json"]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    let steps: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let steps: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let names: Vec<_> = steps.iter().map(|step| step["step"].as_str().unwrap()).collect();
-    let story = ["origin", "provider", "handshake", "full", "commits", "incremental", "kill", "recovery", "verify"];
+    let story =
+        ["origin", "provider", "handshake", "full", "commits", "incremental", "kill", "recovery", "verify"];
     assert_eq!(names[..story.len()], story);
     let verdict = steps.last().unwrap();
     assert_eq!(verdict["equal"], true, "{verdict}");
