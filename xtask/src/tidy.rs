@@ -10,7 +10,10 @@ use crate::run;
 /// A file longer than this tells more than one story. Files that are one long table are listed with their reason.
 const LINES_MAX: usize = 500;
 /// The exceptions, each with its reason.
-const LONG_FILES: &[(&str, &str)] = &[];
+const LONG_FILES: &[(&str, &str)] = &[
+    ("crates/link/tests/sim/world.rs", "one world with two ends, whose faults share everything"),
+    ("crates/monsync/tests/tables.rs", "how to bring each of five machines into each of its states"),
+];
 
 /// Words that mark unfinished work, in halves so that this file does not accuse itself.
 const UNFINISHED: &[(&str, &str)] = &[("TO", "DO"), ("FIX", "ME"), ("todo", "!("), ("unimplemented", "!(")];
@@ -41,7 +44,8 @@ fn check_source(file: &str, text: &str, faults: &mut Vec<String>) {
     if matches!(name, "util" | "utils" | "common" | "helpers" | "misc") {
         faults.push(format!("{file}: a name that says nothing"));
     }
-    if file.ends_with("/mod.rs") {
+    // Under `tests` a file beside the folder would be a test of its own.
+    if file.ends_with("/mod.rs") && !file.contains("/tests/") {
         faults.push(format!("{file}: modules are foo.rs beside foo/"));
     }
     if file.ends_with("src/lib.rs") && !text.starts_with("#![doc") && !text.starts_with("//!") {

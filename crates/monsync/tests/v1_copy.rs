@@ -2,11 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "test code, outside of test functions too")]
 
-mod common;
+mod model;
 
 use std::collections::VecDeque;
 
-use common::{Source, Status, Target};
 use cuttlebone_machine::{Instant, Machine, SplitMix};
 use cuttlebone_monsync::v1::{
     Checksums, Flags, Message, Op, Provider, ProviderConfig, ProviderInput, ProviderOutput, Requester,
@@ -16,6 +15,7 @@ use cuttlebone_monsync::{Budget, ChunkError, Error, StoreKey, Version};
 use cuttlebone_wire::{
     Encode, EntityAddr, EntityInst, EntityNum, EntityType, Features, Op as StoreOp, Transaction,
 };
+use model::{Source, Status, Target};
 
 fn inst(num: i64) -> EntityInst {
     EntityInst { name: EntityNum::new(EntityType::MON, num), addr: EntityAddr::default() }

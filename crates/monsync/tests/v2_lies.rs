@@ -2,12 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "test code, outside of test functions too")]
 
-mod common;
+mod model;
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use common::{Source, Status, Target};
 use cuttlebone_machine::{Instant, Machine, SplitMix};
 use cuttlebone_monsync::v2::{
     Cookie, Message, Op, PeerId, Provider, ProviderConfig, ProviderInput, ProviderOutput, Requester,
@@ -15,6 +14,7 @@ use cuttlebone_monsync::v2::{
 };
 use cuttlebone_monsync::{Budget, ChunkError, Error, MESSAGE_TYPE, SyncKind, Version};
 use cuttlebone_wire::{Decode, Encode, Features, Op as StoreOp, Reader, Transaction};
+use model::{Source, Status, Target};
 
 /// Pulls a full copy of 30 versions while `lie` may change each answer, and says how it ended.
 fn pull(config: RequesterConfig, mut lie: impl FnMut(usize, &mut Message)) -> Error {

@@ -1,10 +1,9 @@
 //! A requester and a provider face to face, with nothing between them.
 
-mod common;
+mod model;
 
 use std::collections::VecDeque;
 
-use common::{Source, Status, Target};
 use cuttlebone_machine::{Instant, Machine, SplitMix};
 use cuttlebone_monsync::v2::{
     PeerId, Provider, ProviderConfig, ProviderInput, ProviderOutput, Requester, RequesterConfig,
@@ -12,6 +11,7 @@ use cuttlebone_monsync::v2::{
 };
 use cuttlebone_monsync::{Budget, Error, SyncKind, Version};
 use cuttlebone_wire::Features;
+use model::{Source, Status, Target};
 
 const PEER: PeerId = PeerId(7);
 

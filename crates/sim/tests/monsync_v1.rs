@@ -5,8 +5,8 @@
 
 #![expect(clippy::unwrap_used, reason = "test code, outside of test functions too")]
 
-#[path = "../../monsync/tests/common/mod.rs"]
-mod common;
+#[path = "../../monsync/tests/model/mod.rs"]
+mod model;
 #[path = "monsync_v1/nodes.rs"]
 mod nodes;
 
@@ -34,7 +34,7 @@ const QUIET: Plan = Plan { versions: 15, commits: 0, elections: 0, copies: 1 };
 
 fn world(seed: u64, plan: Plan) -> World<Mon> {
     let mut chance = SplitMix::new(seed ^ 0x0d1a_1ec7);
-    let mut source = common::Source::new(plan.versions, &mut chance);
+    let mut source = model::Source::new(plan.versions, &mut chance);
     // Or replaying the log alone would bring everything back, and hide that a key is missing.
     source.trim(3);
     let shared = Shared::new(source, QUORUM);

@@ -5,8 +5,8 @@
 
 #![expect(clippy::unwrap_used, reason = "test code, outside of test functions too")]
 
-#[path = "../../monsync/tests/common/mod.rs"]
-mod common;
+#[path = "../../monsync/tests/model/mod.rs"]
+mod model;
 #[path = "monsync_v2/nodes.rs"]
 mod nodes;
 
@@ -23,7 +23,7 @@ const PULLER: NodeId = NodeId(2);
 /// Two providers with the same history, the second behind the first, and one requester that pulls `copies` times.
 fn world(seed: u64, versions: u64, copies: u32) -> World<MonNode> {
     let mut chance = SplitMix::new(seed ^ 0x5eed);
-    let mut source = common::Source::new(versions, &mut chance);
+    let mut source = model::Source::new(versions, &mut chance);
     // Or replaying the log alone would bring everything back, and hide that a key is missing.
     source.trim(3);
     let nodes = vec![

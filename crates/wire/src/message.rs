@@ -45,7 +45,7 @@ impl Default for Priority {
 ///
 /// This is what the messenger hands up and takes down; the crates above give `front`, `middle` and `data` their
 /// meaning. Sequence numbers and acknowledgements are the messenger's own and not in here.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "a plain record, built with `..Default::default()`")]
 pub struct Message {
     /// What it is.
@@ -64,6 +64,20 @@ pub struct Message {
     pub middle: Bytes,
     /// Bulk data.
     pub data: Bytes,
+}
+
+impl fmt::Debug for Message {
+    /// Shows sizes only: messages carry keys and stores.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("kind", &self.kind)
+            .field("version", &self.version)
+            .field("tid", &self.tid)
+            .field("front_bytes", &self.front.len())
+            .field("middle_bytes", &self.middle.len())
+            .field("data_bytes", &self.data.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Message {

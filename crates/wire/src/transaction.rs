@@ -1,4 +1,5 @@
 use alloc::vec::Vec;
+use core::fmt;
 
 use bytes::Bytes;
 
@@ -48,7 +49,7 @@ impl OpKind {
 /// One operation on a monitor's store. All fields are always there, empty where they mean nothing.
 ///
 /// Source: `ceph/ceph:src/mon/MonitorDBStore.h`, `MonitorDBStore::Op`; version 1 has no `end_key`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "a plain record, built with the constructors or in full")]
 pub struct Op {
     /// What it does.
@@ -61,6 +62,15 @@ pub struct Op {
     pub value: Bytes,
     /// Where a range ends.
     pub end_key: Bytes,
+}
+
+impl fmt::Debug for Op {
+    /// Shows the size of the value only: a store holds secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, prefix, key, value, end_key } = self;
+        let (prefix, key, end) = (prefix.escape_ascii(), key.escape_ascii(), end_key.escape_ascii());
+        write!(f, "{kind:?}({prefix}:{key}..{end}, {} bytes)", value.len())
+    }
 }
 
 /// Longest prefix or key that we accept, in bytes. RocksDB itself allows more; no service comes near.
@@ -283,6 +293,12 @@ mod tests {
             assert_eq!(decoded, tx);
             assert_eq!(decoded.to_bytes(Features::PACIFIC), bytes);
         }
+    }
+
+    #[test]
+    fn values_are_not_shown() {
+        let shown = alloc::format!("{:?}", Op::put("auth", "1", "a secret"));
+        assert_eq!(shown, "Put(auth:1.., 8 bytes)");
     }
 
     #[test]

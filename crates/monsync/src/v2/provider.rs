@@ -10,6 +10,10 @@ use super::message::{Asked, ChunkAsked, Cookie, CookieAsked, Message, Position, 
 use crate::store::OpIds;
 use crate::{Answer, Ask, OpId, PAXOS, Page, Read, Scan, Scope, SnapshotId, StoreKey, SyncKind, Version};
 
+mod exchange;
+
+pub use exchange::{Dropped, PeerId, ProviderInput, ProviderOutput};
+
 /// Serves copies of a store to any number of requesters.
 ///
 /// It lives as long as the node that it serves from. It needs to know nothing about its peers, and nothing that
@@ -33,89 +37,6 @@ pub struct Provider<E> {
     ops: OpIds,
     snapshots: u64,
     outputs: VecDeque<ProviderOutput>,
-}
-
-/// A connection, as the caller names it. Names are not used again while a provider lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(clippy::exhaustive_structs, reason = "a number that the caller chooses")]
-pub struct PeerId(pub u64);
-
-/// What a provider is told.
-#[derive(Clone)]
-#[expect(clippy::exhaustive_enums, reason = "a driver has to know all it can say")]
-pub enum ProviderInput {
-    /// A peer sent this.
-    Message {
-        /// Who.
-        from: PeerId,
-        /// What.
-        message: cuttlebone_wire::Message,
-    },
-    /// A peer's connection is gone for good. Its cookies live on, since they belong to no connection.
-    Gone(PeerId),
-    /// The store answers.
-    Store(Answer),
-    /// Our own store is being replaced: drop every cookie and refuse new ones.
-    Suspend,
-    /// Our own store is complete again.
-    Resume,
-}
-
-/// What a provider wants done.
-#[derive(PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "a driver has to carry out every one of them")]
-pub enum ProviderOutput {
-    /// Send this answer.
-    Send {
-        /// To whom.
-        to: PeerId,
-        /// The answer.
-        reply: Reply,
-    },
-    /// Ask the store.
-    Store(Ask),
-    /// A peer sent something that was dropped.
-    Dropped {
-        /// Who.
-        from: PeerId,
-        /// Why.
-        why: Dropped,
-    },
-}
-
-/// Why a message was dropped.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Dropped {
-    /// It cannot be read.
-    Malformed(crate::Error),
-    /// It is an answer, and providers ask nothing.
-    NotAQuestion,
-    /// Too many questions wait for the same cookie.
-    TooManyWaiting,
-}
-
-impl fmt::Debug for ProviderInput {
-    /// Shows the size of a message only: a store holds secrets.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Message { from, message } => write!(f, "Message({from:?}, {} bytes)", message.front.len()),
-            Self::Gone(peer) => write!(f, "Gone({peer:?})"),
-            Self::Store(answer) => write!(f, "Store({answer:?})"),
-            Self::Suspend => f.write_str("Suspend"),
-            Self::Resume => f.write_str("Resume"),
-        }
-    }
-}
-
-impl fmt::Debug for ProviderOutput {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Send { to, reply } => write!(f, "Send({to:?}, {reply:?})"),
-            Self::Store(ask) => write!(f, "{ask:?}"),
-            Self::Dropped { from, why } => write!(f, "Dropped({from:?}, {why:?})"),
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use cuttlebone_monsync::{Ask, Budget, Effect, Error, OpId};
 use cuttlebone_sim::{Context, Disk, Event, Node, NodeId, Store};
 use cuttlebone_wire::{EntityAddr, EntityInst, EntityNum, EntityType, Features};
 
-use crate::common::{Source, Status, Target};
+use crate::model::{Source, Status, Target};
 
 /// What the quorum agrees on by means that are not simulated.
 pub(crate) struct Shared {

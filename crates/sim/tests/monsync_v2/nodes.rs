@@ -15,7 +15,7 @@ use cuttlebone_monsync::{Ask, Budget, Effect, Error, OpId, SyncKind};
 use cuttlebone_sim::{Context, Disk, Event, Node, NodeId, Store};
 use cuttlebone_wire::{Features, Message};
 
-use crate::common::{Source, Status, Target};
+use crate::model::{Source, Status, Target};
 
 thread_local! {
     /// The longest history of the world that this thread runs, to which every copy is compared.
