@@ -17,10 +17,10 @@ struct Tool {
 const TOOLS: &[Tool] = &[
     Tool { program: "ceph-mon", package: "ceph-mon", suite: "interop" },
     Tool { program: "ceph", package: "ceph-common", suite: "interop" },
-    Tool { program: "monmaptool", package: "ceph-common", suite: "interop" },
+    Tool { program: "ceph-conf", package: "ceph-common", suite: "interop" },
+    Tool { program: "monmaptool", package: "ceph-base", suite: "interop" },
     Tool { program: "ceph-kvstore-tool", package: "ceph-base", suite: "interop" },
     Tool { program: "ceph-monstore-tool", package: "ceph-mon", suite: "interop" },
-    Tool { program: "ceph-dencoder", package: "ceph-common", suite: "golden" },
     Tool { program: "setpriv", package: "util-linux", suite: "interop" },
 ];
 

@@ -17,14 +17,25 @@ struct Suite {
 
 /// Every suite. Which test belongs where follows from the name of its binary: see docs/TESTING.md.
 const SUITES: &[Suite] = &[
-    Suite { name: "unit", filter: Some("kind(lib) | kind(bin)"), peers: false },
-    Suite { name: "golden", filter: Some("binary(/^golden/)"), peers: true },
-    Suite { name: "table", filter: Some("binary(/^table/)"), peers: false },
-    Suite { name: "model", filter: Some("binary(/^(model|properties)/)"), peers: false },
-    Suite { name: "sim", filter: Some("binary(/sim/) | package(cuttlebone-sim)"), peers: false },
-    Suite { name: "crash", filter: Some("binary(/^crash/)"), peers: false },
+    Suite {
+        name: "unit",
+        filter: Some(
+            "not (package(cuttlebone-interop) | package(cuttlebone-sim) | package(cuttlebone-fuzz) \
+             | binary(/^(interop|stock_tools|golden|tables|properties|pulls|sim|kill|crash|liars)/))",
+        ),
+        peers: false,
+    },
+    Suite { name: "golden", filter: Some("binary(/^golden/)"), peers: false },
+    Suite { name: "table", filter: Some("binary(/^tables/)"), peers: false },
+    Suite { name: "model", filter: Some("binary(/^(properties|pulls)/)"), peers: false },
+    Suite { name: "sim", filter: Some("package(cuttlebone-sim) | binary(/^sim/)"), peers: false },
+    Suite { name: "crash", filter: Some("binary(/^(kill|crash|liars)/)"), peers: true },
     Suite { name: "fuzz", filter: Some("package(cuttlebone-fuzz)"), peers: false },
-    Suite { name: "interop", filter: Some("package(cuttlebone-interop) | binary(/^interop/)"), peers: true },
+    Suite {
+        name: "interop",
+        filter: Some("package(cuttlebone-interop) | binary(/^(interop|stock_tools)/)"),
+        peers: true,
+    },
     Suite { name: "doc", filter: None, peers: false },
 ];
 

@@ -19,21 +19,10 @@ pub struct Object {
 
 /// The folder of recorded objects: `<release>/<type>/<checksum>`.
 ///
-/// `CUTTLEBONE_CORPUS` names it; without, `shared/corpus` beside the repository or beside a folder that holds it.
-///
-/// # Errors
-///
-/// Where it was expected, if it is nowhere.
-pub fn corpus_dir() -> Result<PathBuf> {
-    if let Some(dir) = env::var_os("CUTTLEBONE_CORPUS") {
-        return Ok(dir.into());
-    }
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let found = here.ancestors().map(|folder| folder.join("shared/corpus")).find(|folder| folder.is_dir());
-    found.with_context(|| {
-        let repository = here.ancestors().nth(2).unwrap_or(here).display();
-        format!("no recorded objects: expected in {repository}/../shared/corpus, or where CUTTLEBONE_CORPUS points")
-    })
+/// The one in this crate, or another one that `CUTTLEBONE_CORPUS` names.
+pub fn corpus_dir() -> PathBuf {
+    let own = || Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    env::var_os("CUTTLEBONE_CORPUS").map_or_else(own, PathBuf::from)
 }
 
 /// Every recorded object of `kind`, all releases.
@@ -42,7 +31,7 @@ pub fn corpus_dir() -> Result<PathBuf> {
 ///
 /// If the folder is missing or holds none, since a test over nothing proves nothing.
 pub fn corpus(kind: &str) -> Result<Vec<Object>> {
-    let dir = corpus_dir()?;
+    let dir = corpus_dir();
     let mut objects = Vec::new();
     for release in sorted(&dir)? {
         let folder = release.join(kind);
@@ -64,9 +53,11 @@ pub fn corpus(kind: &str) -> Result<Vec<Object>> {
     Ok(objects)
 }
 
+/// The folders or objects in a folder; a page that explains them is none.
 fn sorted(dir: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(dir).with_context(|| format!("{}", dir.display()))?;
     let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    paths.retain(|path| path.extension().is_none_or(|extension| extension != "md"));
     paths.sort();
     Ok(paths)
 }
