@@ -7,6 +7,7 @@ mod ceph;
 mod ci;
 mod docs;
 mod fuzz;
+mod golden;
 mod layers;
 mod run;
 mod setup;
@@ -53,6 +54,9 @@ enum Verb {
     /// A cluster of real monitors to look at.
     #[command(subcommand)]
     Ceph(ceph::Verb),
+    /// Objects recorded from real peers, and expected texts.
+    #[command(subcommand)]
+    Golden(golden::Verb),
     /// Fuzzes one target, or each in turn, under libFuzzer (needs nightly and cargo-fuzz).
     Fuzz(fuzz::Arguments),
 }
@@ -77,6 +81,7 @@ fn carry_out(verb: Verb) -> Result<()> {
         Verb::Docs => docs::build(),
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Ceph(verb) => ceph::run(&verb),
+        Verb::Golden(verb) => golden::run(&verb),
         Verb::Fuzz(arguments) => fuzz::run(&arguments),
     }
 }
