@@ -68,10 +68,14 @@ fn measure(case: &Case) -> Result<Value> {
         }
     }
     let mut from_us = Vec::new();
+    let mut ours_from_us = Vec::new();
     if case.delay.is_none() {
         let provider = Provider::start(&scratch.path().join(format!("copy-{}", ROUNDS - 1)))?;
         for _ in 0..ROUNDS {
             from_us.push(real_requester(&cluster, &provider.addrs)?);
+            let store = scratch.path().join("copy-of-a-copy");
+            ours_from_us.push(backup(&provider.addrs.legacy_or_first(), &store)?);
+            fs::remove_dir_all(&store)?;
         }
     }
     let seconds = |runs: &[Run]| runs.iter().map(|run| run.seconds).collect::<Vec<_>>();
@@ -96,6 +100,7 @@ fn measure(case: &Case) -> Result<Value> {
     });
     if !from_us.is_empty() {
         line["real_from_us_seconds"] = json!(seconds(&from_us));
+        line["our_from_us_seconds"] = json!(seconds(&ours_from_us));
         line["provider_times_as_fast"] = json!(real_median / median(&seconds(&from_us)));
     }
     Ok(line)

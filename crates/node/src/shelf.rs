@@ -13,6 +13,9 @@ use cuttlebone_store::{Error, Reader, Selector, View};
 /// those that are synchronised was seen in 16.2.15 and grows from release to release, so it is told by what is not.
 const PRIVATE: [&[u8]; 4] = [b"mkfs", b"mon_sync", b"monitor", b"monitor_store"];
 
+/// How far a scan reads ahead on disk, in bytes: several chunks, so that the disk works while a requester does.
+const READ_AHEAD_BYTES: u64 = 8 * 1024 * 1024;
+
 /// What a provider reads from: the latest point of a copy, and the points that its copies in progress have pinned.
 ///
 /// It waits for the disk, so it lives on a thread of its own.
@@ -100,8 +103,12 @@ impl Shelf {
             return Err(Error::Misuse("a snapshot was read after its release"));
         };
         let after = scan.after.as_ref().map(|after| (&after.prefix[..], &after.key[..]));
+        let mut first = true;
         for entry in view.entries_after(after)? {
             let entry = entry?;
+            if core::mem::take(&mut first) {
+                view.will_read(&entry, READ_AHEAD_BYTES);
+            }
             let wanted = match scan.scope {
                 Scope::Targets => !PRIVATE.contains(&entry.prefix()),
                 Scope::Paxos => entry.prefix() == PAXOS,

@@ -42,4 +42,7 @@ pub(crate) trait Input: Debug + Send + Sync {
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()>;
     /// Length in bytes.
     fn len(&self) -> io::Result<u64>;
+
+    /// Says that this part will be read soon. A hint: nothing depends on it.
+    fn will_need(&self, _at: u64, _len: u64) {}
 }

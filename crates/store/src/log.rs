@@ -242,6 +242,11 @@ impl Log {
         }
     }
 
+    /// Says that the log will be read from `at` on.
+    pub(crate) fn will_need(&self, at: u64, len: u64) {
+        self.input.will_need(at, len);
+    }
+
     /// Reserves nothing before the length is known to be inside the log.
     fn bytes(&self, at: u64, len: usize) -> Result<Bytes, Error> {
         if at.checked_add(len as u64).is_none_or(|end| end > self.end) {

@@ -108,6 +108,13 @@ impl View {
         self.generation.log.value(&entry.combined, entry.slot)
     }
 
+    /// Tells the system that the values of `entry` and of those behind it will be read soon, about `bytes` of them.
+    ///
+    /// A log is written past the page cache, so whoever reads one in order gains much by this; nothing depends on it.
+    pub fn will_read(&self, entry: &Entry, bytes: u64) {
+        self.generation.log.will_need(entry.slot.at, bytes);
+    }
+
     /// Keys and bytes under each prefix.
     ///
     /// # Errors
