@@ -80,7 +80,7 @@ impl Store {
             put(StoreOp::put(
                 "mon_config_key",
                 format!("still/{n:04}"),
-                vec![n.to_le_bytes()[0]; VALUE_BYTES],
+                vec![u8::try_from(n % 256).unwrap_or(0); VALUE_BYTES],
             ));
         }
         for version in 1..=version {
