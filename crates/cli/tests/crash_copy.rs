@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use cuttlebone_monsync::v2::Op;
 use cuttlebone_testkit::{Ended, Program, Running};
 use cuttlebone_wire::{Decode, Reader, Transaction, Uuid};
-use provider::{Act, Provider, transaction};
+use provider::{Act, FSID, Provider, transaction};
 use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cuttlebone");
@@ -188,7 +188,7 @@ fn a_second_writer_is_told_who_the_first_is_and_harms_nothing() -> Result<()> {
 #[test]
 fn a_monitor_of_another_cluster_is_refused_by_name() -> Result<()> {
     let copy = Copy::make()?;
-    let (ours, theirs) = (Uuid([7; 16]), Uuid([9; 16]));
+    let (ours, theirs) = (FSID, Uuid([9; 16]));
     copy.provider.join_cluster(theirs);
     for extent in [&[][..], &["--full"]] {
         let addr = copy.provider.addr();

@@ -65,6 +65,8 @@ const CHUNK_KEYS: usize = 20;
 const VALUE_BYTES: usize = 2_000;
 /// Keys that no version touches.
 const STILL_KEYS: usize = 400;
+/// The cluster.
+pub const FSID: Uuid = Uuid([7; 16]);
 /// The one cookie.
 const COOKIE: Cookie = Cookie(77);
 
@@ -87,7 +89,11 @@ impl Store {
             change(version).into_iter().for_each(&mut put);
             put(StoreOp::put("paxos", version.to_string(), transaction(change(version))));
         }
-        put(StoreOp::put("paxos", "first_committed", counter(1)));
+        put(StoreOp::put("monmap", "1", monmap(FSID, &EntityAddr::BLANK).to_bytes(Features::PACIFIC)));
+        for prefix in ["monmap", "paxos"] {
+            put(StoreOp::put(prefix, "first_committed", counter(1)));
+        }
+        put(StoreOp::put("monmap", "last_committed", counter(1)));
         put(StoreOp::put("paxos", "last_committed", counter(version)));
         Self { keys, version }
     }
@@ -173,7 +179,7 @@ impl Provider {
         version: u64,
         network: impl FnOnce(SocketAddr) -> Result<Option<Proxy>> + Send + 'static,
     ) -> Result<Self> {
-        let plan = Plan { fsid: Uuid([7; 16]), store: Arc::new(Store::at(version)), lie: Arc::new(honest) };
+        let plan = Plan { fsid: FSID, store: Arc::new(Store::at(version)), lie: Arc::new(honest) };
         let plan = Arc::new(Mutex::new(plan));
         let (started, bound) = mpsc::sync_channel(1);
         let (until, over) = oneshot::channel();
@@ -270,12 +276,17 @@ async fn converse(mut connection: Connection, plan: Plan, addr: EntityAddr) -> R
 }
 
 fn map(fsid: Uuid, addr: &EntityAddr) -> Result<Carried> {
+    Ok(Map { map: EncodedMonMap::try_from(&monmap(fsid, addr))? }.message(Features::PACIFIC, 0))
+}
+
+/// A cluster of one.
+fn monmap(fsid: Uuid, addr: &EntityAddr) -> MonMap {
     let mut map = MonMap::default();
     map.fsid = fsid;
     map.epoch = 1;
     map.mons.insert("liar".into(), MonInfo::new("liar", addr.clone().into()));
     map.ranks.push("liar".into());
-    Ok(Map { map: EncodedMonMap::try_from(&map)? }.message(Features::PACIFIC, 0))
+    map
 }
 
 fn truth(store: &Store, asked: &Message, chunks: &mut std::vec::IntoIter<Message>) -> Message {
