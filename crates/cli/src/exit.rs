@@ -58,7 +58,12 @@ impl Exit {
     pub fn of(error: &anyhow::Error) -> Self {
         // A context can only be found through the error as a whole, not in its chain of causes.
         let said = error.downcast_ref::<Failed>().map(|failed| failed.exit);
-        said.or_else(|| error.chain().find_map(Self::of_cause)).unwrap_or(Self::Failure)
+        said.or_else(|| Self::of_causes(error.as_ref())).unwrap_or(Self::Failure)
+    }
+
+    /// That of the first in the chain that has one.
+    fn of_causes(error: &(dyn core::error::Error + 'static)) -> Option<Self> {
+        core::iter::successors(Some(error), |error| error.source()).find_map(Self::of_cause)
     }
 
     fn of_cause(cause: &(dyn core::error::Error + 'static)) -> Option<Self> {
@@ -93,7 +98,9 @@ impl Exit {
     fn of_node(error: &cuttlebone_node::Error) -> Option<Self> {
         use cuttlebone_node::Error;
         match error {
-            Error::Exhausted { .. } | Error::Store(_) | Error::Malformed(_) => None,
+            // The chain shows what is behind it in its box, which is another type.
+            Error::Exhausted { source, .. } => Self::of_causes(source.as_ref()),
+            Error::Store(_) | Error::Malformed(_) => None,
             Error::Link(cuttlebone_link::Error::Auth(_)) | Error::Command { errno: EACCES | EPERM, .. } => {
                 Some(Self::Refused)
             }
@@ -152,5 +159,19 @@ mod tests {
         let failed = failed.context(Failed::new(Exit::Partial, "3 of 5")).unwrap_err();
         assert_eq!(Exit::of(&failed), Exit::Partial);
         assert_eq!(format!("{failed:#}"), "3 of 5: entity not found");
+    }
+
+    #[test]
+    fn attempts_that_all_failed_end_as_the_last_one_did() {
+        use cuttlebone_node::Error;
+        let check = |last: Error, expected| {
+            let error = Error::Exhausted { tried: 3, monitors: 1, source: Box::new(last) };
+            assert_eq!(Exit::of(&error.into()), expected);
+        };
+        check(Error::LinkClosed, Exit::Unreachable);
+        check(Error::Sync(cuttlebone_monsync::Error::Refused), Exit::Unreachable);
+        check(Error::Sync(cuttlebone_monsync::ChunkError::NotAPut.into()), Exit::Corrupt);
+        check(Error::Store(cuttlebone_store::ProviderFault::MissingVersion(1).into()), Exit::Corrupt);
+        check(Error::Link(cuttlebone_auth::Error::TooManyRounds(3).into()), Exit::Refused);
     }
 }

@@ -4,6 +4,7 @@
 
 mod model;
 
+use core::time::Duration;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
@@ -12,8 +13,8 @@ use cuttlebone_monsync::v2::{
     Cookie, Message, Op, PeerId, Provider, ProviderConfig, ProviderInput, ProviderOutput, Requester,
     RequesterConfig, RequesterInput, RequesterOutput,
 };
-use cuttlebone_monsync::{Budget, ChunkError, Error, MESSAGE_TYPE, SyncKind, Version};
-use cuttlebone_wire::{Decode, Encode, Features, Op as StoreOp, Reader, Transaction};
+use cuttlebone_monsync::{Budget, ChunkError, Error, MESSAGE_TYPE, StoreKey, SyncKind, Version};
+use cuttlebone_wire::{Decode, Encode, EntityInst, Features, Op as StoreOp, Reader, Transaction};
 use model::{Source, Status, Target};
 
 /// Pulls a full copy of 30 versions while `lie` may change each answer, and says how it ended.
@@ -231,4 +232,40 @@ fn bytes_that_are_no_message_are_malformed() {
     };
     requester.handle(Instant::ZERO, RequesterInput::Message(message));
     assert!(matches!(requester.poll_output(), Some(RequesterOutput::Failed(Error::Malformed(_)))));
+}
+
+#[test]
+fn a_connection_that_comes_back_again_and_again_and_brings_nothing_ends() {
+    let config = RequesterConfig { idle_timeout: Duration::from_secs(60), ..RequesterConfig::default() };
+    let mut requester = Requester::new(Instant::ZERO, config, SyncKind::Full);
+    while requester.poll_output().is_some() {}
+    let cookie = Message {
+        op: Op::Cookie,
+        cookie: Cookie(1),
+        last_committed: Version(1),
+        last_key: StoreKey::default(),
+        chunk: Bytes::new(),
+        reply_to: EntityInst::default(),
+    };
+    let message = cuttlebone_wire::Message {
+        kind: MESSAGE_TYPE,
+        version: 2,
+        compat_version: 2,
+        front: cookie.to_bytes(Features::PACIFIC),
+        ..Default::default()
+    };
+    requester.handle(Instant::ZERO, RequesterInput::Message(message));
+    while requester.poll_output().is_some() {}
+    for second in (0..120).step_by(10) {
+        let now = Instant::ZERO + Duration::from_secs(second);
+        requester.handle(now, RequesterInput::Disconnected);
+        requester.handle(now + Duration::from_secs(1), RequesterInput::Resumed);
+        let due = requester.poll_timeout().filter(|due| *due <= now + Duration::from_secs(10));
+        let Some(due) = due else { continue };
+        requester.handle_timeout(due);
+        let error = core::iter::from_fn(|| requester.poll_output()).last();
+        assert!(matches!(error, Some(RequesterOutput::Failed(Error::TimedOut { .. }))), "{error:?}");
+        return;
+    }
+    panic!("two minutes without a chunk, and still {}", requester.state_name());
 }

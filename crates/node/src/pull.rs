@@ -78,6 +78,7 @@ impl Pull<'_> {
             let input = tokio::select! {
                 event = self.connection.recv() => match event {
                     Some(Event::Message(message)) if message.kind == MESSAGE_TYPE => {
+                        causes.link = None;
                         RequesterInput::Message(message)
                     }
                     // A monitor tells monitors many things that are none of our business; and a reset is followed
@@ -129,9 +130,11 @@ impl Causes {
     fn explain(self, error: cuttlebone_monsync::Error) -> Error {
         match (error, self) {
             (cuttlebone_monsync::Error::Store, Self { store: Some(cause), .. }) => Error::Store(cause),
-            (cuttlebone_monsync::Error::ConnectionLost { .. }, Self { link: Some(cause), .. }) => {
-                Error::Link(cause)
-            }
+            // What broke the last connection, if nothing has come since, tells more than that nothing has come.
+            (
+                cuttlebone_monsync::Error::ConnectionLost { .. } | cuttlebone_monsync::Error::TimedOut { .. },
+                Self { link: Some(cause), .. },
+            ) => Error::Link(cause),
             (error, _) => Error::Sync(error),
         }
     }

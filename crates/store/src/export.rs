@@ -64,8 +64,10 @@ fn temporary_beside(path: &Path) -> Result<PathBuf, Error> {
 }
 
 fn write_trace(view: &View, path: &Path) -> Result<Exported, Error> {
+    // What somebody else may have put there, under a name that can be guessed, must not get our keys.
+    let _ = std::fs::remove_file(path);
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
+    options.write(true).create_new(true).mode(0o600);
     let file = options.open(path).map_err(failed("create", path))?;
     let mut out = BufWriter::new(file);
     let mut exported = Exported::default();

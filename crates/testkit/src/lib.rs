@@ -23,4 +23,4 @@ pub use fill::Fill;
 pub use mon::Mon;
 pub use ports::free_port;
 pub use program::{Ended, Program, Running};
-pub use proxy::{Proxy, ProxyConfig};
+pub use proxy::{Flip, Proxy, ProxyConfig};

@@ -129,6 +129,23 @@ impl Running {
         line.with_context(|| format!("it ended without {needle:?}: {}{}", self.stdout(), self.stderr()))
     }
 
+    /// Its process id, also while it has ended and not been waited for.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it as a power cut would after it had `time` to work, and tells whether it was still working.
+    ///
+    /// # Errors
+    ///
+    /// If the system says no.
+    pub fn kill_after(mut self, time: Duration) -> Result<bool> {
+        crate::deadline::pause(time);
+        let working = self.ended()?.is_none();
+        self.kill()?;
+        Ok(working)
+    }
+
     /// Ends it as a power cut would.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use crate::deadline::{now, pause};
 
 /// A TCP port in front of another one, and a bad network between the two.
 ///
-/// Bytes keep their order and are never changed. Each direction is a queue of pieces with the moment at which they
+/// Bytes keep their order, and are changed only by [`flip`](Proxy::flip). Each direction is a queue of pieces with the moment at which they
 /// are due, so a delay costs latency and no throughput.
 #[derive(Debug)]
 pub struct Proxy {
@@ -32,6 +32,16 @@ pub struct ProxyConfig {
     pub cut_after_bytes: Option<u64>,
 }
 
+/// Which bit a network flips.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_enums, reason = "written out by tests")]
+pub enum Flip {
+    /// The lowest of the byte at this offset of what the server sends on the next connection.
+    Once(u64),
+    /// The same of every connection from the next on.
+    Always(u64),
+}
+
 #[derive(Debug)]
 struct Shared {
     config: ProxyConfig,
@@ -46,6 +56,7 @@ struct State {
     closed: bool,
     connections: Vec<(TcpStream, TcpStream)>,
     accepted: usize,
+    flip: Option<Flip>,
 }
 
 /// One direction of one connection.
@@ -118,6 +129,11 @@ impl Proxy {
         self.shared.lock().refusing = refusing;
     }
 
+    /// Damages what the server sends.
+    pub fn flip(&self, flip: Option<Flip>) {
+        self.shared.lock().flip = flip;
+    }
+
     /// How many connections there have been.
     pub fn accepted(&self) -> usize {
         self.shared.lock().accepted
@@ -138,6 +154,19 @@ impl Drop for Proxy {
 }
 
 impl State {
+    /// Counts a connection, and answers which of its bytes is to be damaged.
+    fn arrived(&mut self) -> Option<u64> {
+        self.accepted += 1;
+        match self.flip {
+            Some(Flip::Once(at)) => {
+                self.flip = None;
+                Some(at)
+            }
+            Some(Flip::Always(at)) => Some(at),
+            None => None,
+        }
+    }
+
     fn cut(&mut self) {
         for (client, server) in self.connections.drain(..) {
             // Either may be gone already.
@@ -153,7 +182,7 @@ impl Shared {
     }
 
     fn connect(shared: &Arc<Self>, client: TcpStream, target: SocketAddr) -> Result<()> {
-        shared.lock().accepted += 1;
+        let flip = shared.lock().arrived();
         if shared.lock().refusing {
             return Ok(());
         }
@@ -162,24 +191,33 @@ impl Shared {
         server.set_nodelay(true)?;
         shared.lock().connections.push((client.try_clone()?, server.try_clone()?));
         let cut = shared.config.cut_after_bytes;
-        Self::pump(shared, client.try_clone()?, server.try_clone()?, None);
-        Self::pump(shared, server, client, cut);
+        Self::pump(shared, client.try_clone()?, server.try_clone()?, None, None);
+        Self::pump(shared, server, client, cut, flip);
         Ok(())
     }
 
     /// One direction: a thread that reads, a thread that writes when a piece is due.
-    fn pump(shared: &Arc<Self>, mut source: TcpStream, mut target: TcpStream, cut_after_bytes: Option<u64>) {
+    fn pump(
+        shared: &Arc<Self>,
+        mut source: TcpStream,
+        mut target: TcpStream,
+        cut_after_bytes: Option<u64>,
+        flip_at: Option<u64>,
+    ) {
         let queue = Arc::new(Queue::default());
         let (reading, delay) = (Arc::clone(&queue), shared.config.delay);
         thread::spawn(move || {
             let mut piece = vec![0; PIECE_BYTES];
             let mut left = cut_after_bytes.unwrap_or(u64::MAX);
+            let mut until_flip = flip_at;
             while left > 0
                 && let Ok(n @ 1..) = source.read(&mut piece)
             {
                 let n = n.min(usize::try_from(left).unwrap_or(usize::MAX));
                 left -= u64::try_from(n).unwrap_or(left);
-                reading.push(now() + delay, piece[..n].to_vec());
+                let mut piece = piece[..n].to_vec();
+                until_flip = until_flip.and_then(|at| flip(&mut piece, at));
+                reading.push(now() + delay, piece);
             }
             reading.end(now() + delay);
         });
@@ -203,6 +241,17 @@ impl Shared {
         let state = self.lock();
         drop(self.changed.wait_while(state, |state| state.stalled));
     }
+}
+
+/// Flips a bit of the byte at `at` if that lies in `piece`; else answers how far behind it it lies.
+fn flip(piece: &mut [u8], at: u64) -> Option<u64> {
+    let behind = at.checked_sub(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+    if behind.is_none()
+        && let Some(byte) = usize::try_from(at).ok().and_then(|at| piece.get_mut(at))
+    {
+        *byte ^= 1;
+    }
+    behind
 }
 
 impl Queue {

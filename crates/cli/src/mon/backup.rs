@@ -107,19 +107,16 @@ pub(super) fn run<W: Write>(
             }
         };
         let ended = tokio::select! {
-            ended = work => Some(ended),
-            how = interrupted() => {
-                bar.clear();
-                return Ok(match how {
-                    // A service that is asked to stop has done its work.
-                    Interrupt::Terminate if arguments.follow => Exit::Done,
-                    Interrupt::Terminate | Interrupt::Interrupt => Exit::Interrupted,
-                });
-            }
+            ended = work => ended,
+            how = interrupted() => Ok(match how {
+                // A service that is asked to stop has done its work.
+                Interrupt::Terminate if arguments.follow => Exit::Done,
+                Interrupt::Terminate | Interrupt::Interrupt => Exit::Interrupted,
+            }),
         };
         bar.clear();
         backup.close().await;
-        ended.unwrap_or(Ok(Exit::Interrupted))
+        ended
     })
 }
 

@@ -137,7 +137,8 @@ impl Input for OsInput {
 
     fn will_need(&self, at: u64, len: u64) {
         // Without the hint the same bytes are read, only later.
-        let _ = rustix::fs::fadvise(&self.0, at, core::num::NonZeroU64::new(len), rustix::fs::Advice::WillNeed);
+        let _ =
+            rustix::fs::fadvise(&self.0, at, core::num::NonZeroU64::new(len), rustix::fs::Advice::WillNeed);
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -154,10 +154,10 @@ impl Pull {
                     cx.idle.set(now + cx.config.idle_timeout);
                 }
             }
-            Event::Resumed => cx.up(now),
+            Event::Resumed => cx.up(),
             // The provider's place in the scan moves with each answer and cannot be moved back, so an answer that
             // is lost is lost for this cookie. If none was on its way, the cookie lives on.
-            Event::Reconnected if cx.in_flight.is_empty() => cx.up(now),
+            Event::Reconnected if cx.in_flight.is_empty() => cx.up(),
             Event::Reconnected => return Err(Error::ConnectionLost { outstanding: cx.in_flight.len() }),
             Event::Silence if cx.link == Link::Down => return Err(cx.timed_out("connection")),
             Event::Silence => return Err(cx.timed_out("chunk")),
@@ -368,9 +368,13 @@ impl Context {
         self.unapplied.iter().filter(|(_, weight)| *weight == Weight::Chunk).count()
     }
 
-    fn up(&mut self, now: Instant) {
+    /// What the provider owes, it owes since before the connection was lost: a link that comes back again and again
+    /// and never delivers is as silent as one that stays.
+    fn up(&mut self) {
         self.link = Link::Up;
-        self.watch(now);
+        if self.in_flight.is_empty() {
+            self.idle.stop();
+        }
     }
 
     /// The provider has the whole timeout again if it owes an answer, and none if it does not.
