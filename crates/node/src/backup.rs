@@ -1,3 +1,4 @@
+use core::convert::Infallible;
 use core::time::Duration;
 use std::path::PathBuf;
 
@@ -111,6 +112,15 @@ pub enum BackupEvent<'a> {
         /// The latest point's version.
         after: u64,
     },
+    /// A pull has ended well.
+    Pulled {
+        /// How.
+        outcome: &'a Outcome,
+        /// How long it took, from dialling to a durable point.
+        took: Duration,
+    },
+    /// All monitors have been tried, and none could do it; when following, the next look is another try.
+    Unreachable(&'a Error),
     /// An attempt failed, and another one follows.
     Retrying {
         /// The monitor that it was made with.
@@ -199,6 +209,36 @@ impl Backup {
         let monitors = self.config.monitors.len();
         let source = Box::new(last_error.unwrap_or(Error::LinkClosed));
         Err(Error::Exhausted { tried, monitors, source })
+    }
+
+    /// Pulls for ever, looking for something new again and again. Monitors that are away for a while are no reason to
+    /// end, once one has been pulled from.
+    ///
+    /// # Errors
+    ///
+    /// As [`pull`](Self::pull), but for [`Error::Exhausted`] after the first one.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`pull`](Self::pull).
+    pub async fn follow(
+        &mut self,
+        every: Duration,
+        report: &mut dyn FnMut(BackupEvent<'_>),
+    ) -> Result<Infallible, Error> {
+        let mut reached = false;
+        loop {
+            let started = self.clock.now();
+            match self.pull(report).await {
+                Ok(outcome) => {
+                    reached = true;
+                    report(BackupEvent::Pulled { outcome: &outcome, took: self.clock.now().since(started) });
+                }
+                Err(error @ Error::Exhausted { .. }) if reached => report(BackupEvent::Unreachable(&error)),
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep(every).await;
+        }
     }
 
     /// Closes link and copy in good order.

@@ -4,12 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use cuttlebone_node::{
-    Backup, BackupConfig, BackupEvent, Error, Extent, Outcome, PaceConfig, RequesterConfig,
-};
+use cuttlebone_node::{Backup, BackupConfig, BackupEvent, Extent, Outcome, PaceConfig, RequesterConfig};
 use cuttlebone_store::{Keep, Point, Reader, Selector};
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::runtime;
 use crate::args::Global;
@@ -120,7 +118,7 @@ pub(super) fn run<W: Write>(
     })
 }
 
-/// One pull, timed, and its summary.
+/// One pull and its summary.
 async fn once<W: Write>(
     backup: &mut Backup,
     arguments: &BackupArgs,
@@ -130,40 +128,57 @@ async fn once<W: Write>(
     let started = Instant::now();
     let outcome = backup.pull(&mut |event| bar.on(&event)).await?;
     bar.clear();
-    let seconds = started.elapsed().as_secs_f64();
-    let usage = Usage::of_this_process();
-    let summary = Summary { outcome: &outcome, seconds, usage, store: &arguments.store };
-    output.item(&summary.json()?, |out| summary.plain(out))?;
-    Ok(output.finish()?)
+    summarise(&outcome, started.elapsed(), arguments, output)
 }
 
-/// Pulls for ever; a monitor that is away for a while is no reason to end.
+/// Pulls for ever: a summary of the first pull, then a line for each that brought something.
 async fn follow<W: Write>(
     backup: &mut Backup,
     arguments: &BackupArgs,
     bar: &mut Bar,
     output: &mut Output<W>,
 ) -> Result<Exit> {
-    // The first one tells whether it can work at all.
-    once(backup, arguments, bar, output).await?;
-    loop {
-        sleep(Duration::from_secs_f64(arguments.every)).await;
-        let started = Instant::now();
-        match backup.pull(&mut |event| bar.on(&event)).await {
-            Ok(outcome) if outcome.is_new => {
-                bar.clear();
-                let seconds = started.elapsed().as_secs_f64();
-                let item = point_json(&outcome, seconds);
-                output.item(&item, |out| writeln!(out, "{}", point_line(&outcome, seconds)))?;
-                output.finish()?;
-            }
-            Ok(_) => {}
-            Err(error @ Error::Exhausted { .. }) => {
-                bar.remark(&format!("{:#}; trying on", anyhow::Error::new(error)));
-            }
-            Err(error) => return Err(error.into()),
+    let mut first = true;
+    let mut failed = None;
+    let every = Duration::from_secs_f64(arguments.every);
+    // Set when nobody can be told any more.
+    let closed = tokio::sync::Notify::new();
+    let mut report = |event: BackupEvent<'_>| {
+        let BackupEvent::Pulled { outcome, took } = event else { return bar.on(&event) };
+        bar.clear();
+        let result = match core::mem::replace(&mut first, false) {
+            true => summarise(outcome, took, arguments, output),
+            false if outcome.is_new => point(outcome, took, output),
+            false => Ok(()),
+        };
+        if let Err(error) = result {
+            failed.get_or_insert(error);
+            closed.notify_one();
         }
+    };
+    tokio::select! {
+        ended = backup.follow(every, &mut report) => match ended? {},
+        () = closed.notified() => {}
     }
+    Err(failed.unwrap_or_else(|| anyhow::anyhow!("standard output")))
+}
+
+fn point<W: Write>(outcome: &Outcome, took: Duration, output: &mut Output<W>) -> Result<()> {
+    let seconds = took.as_secs_f64();
+    output.item(&point_json(outcome, seconds), |out| writeln!(out, "{}", point_line(outcome, seconds)))?;
+    Ok(output.finish()?)
+}
+
+fn summarise<W: Write>(
+    outcome: &Outcome,
+    took: Duration,
+    arguments: &BackupArgs,
+    output: &mut Output<W>,
+) -> Result<()> {
+    let usage = Usage::of_this_process();
+    let summary = Summary { outcome, seconds: took.as_secs_f64(), usage, store: &arguments.store };
+    output.item(&summary.json()?, |out| summary.plain(out))?;
+    Ok(output.finish()?)
 }
 
 struct Summary<'a> {
@@ -301,6 +316,9 @@ impl Bar {
             }
             BackupEvent::FellBehind { after } => {
                 self.remark(&format!("the versions after {after} are trimmed; pulling everything"));
+            }
+            BackupEvent::Unreachable(error) => {
+                self.remark(&format!("{}; trying on", crate::exit::chain(*error)));
             }
             BackupEvent::Retrying { monitor, error } => {
                 self.remark(&format!("{monitor}: {}", crate::exit::chain(*error)));
