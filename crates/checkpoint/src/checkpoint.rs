@@ -75,7 +75,13 @@ impl core::ops::SubAssign for Line {
 }
 
 impl Checkpoint {
-    pub(crate) fn new(id: CheckpointId, kind: CheckpointKind, created: Instant, last: Seqno, line: Line) -> Self {
+    pub(crate) fn new(
+        id: CheckpointId,
+        kind: CheckpointKind,
+        created: Instant,
+        last: Seqno,
+        line: Line,
+    ) -> Self {
         let mut checkpoint = Self {
             id,
             kind,

@@ -85,6 +85,9 @@ pub enum Error {
 impl Error {
     /// Whether the same call can succeed later without a change of plan.
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Full { .. } | Self::NotDrained { .. } | Self::Reverting | Self::TooManyCursors { .. })
+        matches!(
+            self,
+            Self::Full { .. } | Self::NotDrained { .. } | Self::Reverting | Self::TooManyCursors { .. }
+        )
     }
 }

@@ -57,7 +57,10 @@ impl ChangeLog {
 
     /// Everything up to this was read by a cursor that stands at `at`.
     pub(crate) fn through(&self, at: Position) -> Seqno {
-        let rest = self.list.iter().skip(usize::try_from(at.ordinal.saturating_sub(self.head)).unwrap_or(usize::MAX));
+        let rest = self
+            .list
+            .iter()
+            .skip(usize::try_from(at.ordinal.saturating_sub(self.head)).unwrap_or(usize::MAX));
         for (checkpoint, from) in rest.zip([at.place]) {
             if let Some((_, next)) = checkpoint.slots.iter_from(from).next() {
                 return next.seqno().map_or(self.last, Seqno::previous);
@@ -96,7 +99,8 @@ impl ChangeLog {
             let rest = checkpoint.line_end() - at.line;
             let wanted = limit.elements - batch.len;
             let (taken, to) = if limit.stop == Stop::Anywhere && rest.elements > wanted {
-                let taken = checkpoint.slots.iter_from(at.place).take(usize::try_from(wanted).unwrap_or(usize::MAX));
+                let taken =
+                    checkpoint.slots.iter_from(at.place).take(usize::try_from(wanted).unwrap_or(usize::MAX));
                 let (line, last) = taken.fold((Line::default(), at.place), |(line, _), (place, slot)| {
                     (line + Line::of(slot), place)
                 });
@@ -129,7 +133,14 @@ impl ChangeLog {
     }
 
     /// Whether the checkpoint at `at` belongs to the batch.
-    fn enters(&self, at: Position, wall: Option<u64>, batch: &Batch, bytes: usize, limit: FetchLimit) -> bool {
+    fn enters(
+        &self,
+        at: Position,
+        wall: Option<u64>,
+        batch: &Batch,
+        bytes: usize,
+        limit: FetchLimit,
+    ) -> bool {
         let Some(checkpoint) = self.checkpoint(at.ordinal) else { return false };
         if !self.has_rest(at, wall) || batch.len >= limit.elements {
             return false;

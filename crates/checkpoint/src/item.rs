@@ -269,7 +269,9 @@ mod tests {
 
     #[test]
     fn key_and_value_come_back_whatever_their_length() {
-        for (key, value) in [(0, 0), (1, 0), (32, 100), (250, 6), (250, 7), (250, 1 << 20), (KEY_BYTES_MAX, 3)] {
+        for (key, value) in
+            [(0, 0), (1, 0), (32, 100), (250, 6), (250, 7), (250, 1 << 20), (KEY_BYTES_MAX, 3)]
+        {
             let (key, value) = (alloc::vec![b'k'; key], alloc::vec![b'v'; value]);
             let item = Item::set(&key, &value).unwrap();
             assert_eq!((item.key(), item.value()), (&key[..], &value[..]));

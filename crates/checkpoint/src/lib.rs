@@ -20,14 +20,16 @@ mod register;
 mod replica;
 mod slots;
 mod update;
+mod values;
 
 pub use batch::{Batch, Element, FetchLimit, Freed, SnapshotRange, Stop};
 pub use cursor::{CursorId, CursorStatus, Droppable};
 pub use error::Error;
 pub use item::{Item, ItemError, KEY_BYTES_MAX, Marker, Op, VALUE_BYTES_MAX};
 pub use limits::{CURSOR_NAME_BYTES_MAX, LimitError, Limits};
-pub use log::{ChangeLog, CheckpointId, CheckpointKind, Durability, Effect, Queued, Role, Seqno, Start, Status};
+pub use log::ChangeLog;
 pub use memory::Relief;
 pub use persist::Flush;
 pub use register::{Registered, Resume};
 pub use update::{UpdateState, Window};
+pub use values::{CheckpointId, CheckpointKind, Durability, Effect, Queued, Role, Seqno, Start, Status};

@@ -82,10 +82,10 @@ impl ChangeLog {
     /// The cursors that relief may drop, the one furthest behind first.
     pub fn droppable(&self) -> Vec<CursorId> {
         let wall = self.guard().map_or(self.open_ordinal(), |guard| guard.at.ordinal);
-        let behind = |c: &&crate::cursor::Cursor| {
-            c.role == Role::Replication(Droppable::Yes) && c.at.ordinal < wall
-        };
-        let mut list: Vec<_> = self.cursors.iter().filter(behind).map(|c| (c.at.ordinal, c.at.place, c.id)).collect();
+        let behind =
+            |c: &&crate::cursor::Cursor| c.role == Role::Replication(Droppable::Yes) && c.at.ordinal < wall;
+        let mut list: Vec<_> =
+            self.cursors.iter().filter(behind).map(|c| (c.at.ordinal, c.at.place, c.id)).collect();
         list.sort_unstable();
         list.into_iter().map(|(.., id)| id).collect()
     }

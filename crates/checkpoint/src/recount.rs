@@ -28,8 +28,15 @@ impl ChangeLog {
         let (mut mutation, mut meta) = (None, None);
         for (checkpoint, ordinal) in self.list.iter().zip(self.head..) {
             let id = checkpoint.id;
-            ensure!(checkpoint.closed == (ordinal != self.open_ordinal()), "checkpoint {id} is not open or closed");
-            ensure!(checkpoint.line == line, "the line of checkpoint {id} is {:?}, not {line:?}", checkpoint.line);
+            ensure!(
+                checkpoint.closed == (ordinal != self.open_ordinal()),
+                "checkpoint {id} is not open or closed"
+            );
+            ensure!(
+                checkpoint.line == line,
+                "the line of checkpoint {id} is {:?}, not {line:?}",
+                checkpoint.line
+            );
             Self::recount_elements(checkpoint)?;
             for (_, slot) in checkpoint.slots.iter_from(Place::FIRST) {
                 match slot {
@@ -47,7 +54,11 @@ impl ChangeLog {
                 }
             }
             let here = self.cursors.iter().filter(|cursor| cursor.at.ordinal == ordinal).count();
-            ensure!(checkpoint.cursors == here, "checkpoint {id} has {here} cursors, not {}", checkpoint.cursors);
+            ensure!(
+                checkpoint.cursors == here,
+                "checkpoint {id} has {here} cursors, not {}",
+                checkpoint.cursors
+            );
             line = checkpoint.line_end();
             closed_bytes += if checkpoint.closed { checkpoint.bytes() } else { 0 };
         }
@@ -90,7 +101,8 @@ impl ChangeLog {
                 && open.kind == CheckpointKind::Memory
             {
                 keys += 1;
-                let is_key = |at| matches!(open.slots.get(at), Some(Slot::Item(at)) if at.key() == item.key());
+                let is_key =
+                    |at| matches!(open.slots.get(at), Some(Slot::Item(at)) if at.key() == item.key());
                 let found = self.index.find(item.key(), is_key);
                 ensure!(found == Some(place), "the index has {found:?} for the key at {place:?}");
             }
@@ -105,9 +117,17 @@ impl ChangeLog {
             let Some(checkpoint) = self.checkpoint(cursor.at.ordinal) else {
                 return Err(format!("cursor {} stands in no checkpoint", cursor.name));
             };
-            let rest = checkpoint.slots.iter_from(cursor.at.place).fold(Line::default(), |l, (_, s)| l + Line::of(s));
+            let rest = checkpoint
+                .slots
+                .iter_from(cursor.at.place)
+                .fold(Line::default(), |l, (_, s)| l + Line::of(s));
             let counted = checkpoint.line_end() - rest;
-            ensure!(cursor.at.line == counted, "cursor {} is at {:?}, not {counted:?}", cursor.name, cursor.at.line);
+            ensure!(
+                cursor.at.line == counted,
+                "cursor {} is at {:?}, not {counted:?}",
+                cursor.name,
+                cursor.at.line
+            );
             let resting = !checkpoint.closed || rest.elements > 0;
             ensure!(resting, "cursor {} rests at the end of a closed checkpoint", cursor.name);
             waiting += usize::from(cursor.waker.is_some());
@@ -115,10 +135,16 @@ impl ChangeLog {
         ensure!(waiting == self.waiting, "{waiting} cursors wait, not {}", self.waiting);
         let persistence = self.cursors.with_role(Role::Persistence);
         let backup = self.cursors.with_role(Role::Backup);
-        ensure!(persistence.is_some() == (self.durability == Durability::Persisted), "persistence has no cursor");
+        ensure!(
+            persistence.is_some() == (self.durability == Durability::Persisted),
+            "persistence has no cursor"
+        );
         ensure!(backup.is_some() == self.flushing.is_some(), "a guard without a flush, or the reverse");
         if let (Some(persistence), Some(backup)) = (persistence, backup) {
-            ensure!(backup.at.line.elements <= persistence.at.line.elements, "the guard is ahead of persistence");
+            ensure!(
+                backup.at.line.elements <= persistence.at.line.elements,
+                "the guard is ahead of persistence"
+            );
         }
         if let (Some(persistence), Some(barrier)) = (persistence, self.update.barrier_ordinal()) {
             ensure!(persistence.at.ordinal <= barrier, "persistence is past the barrier");

@@ -27,11 +27,14 @@ impl ChangeLog {
             return Err(Error::Contradiction(id));
         }
         let fresh = open.len.mutations == 0 && open.floor == last;
-        if id == open.id && !fresh {
+        // A barrier keeps its start mark, so it is not renamed even when it is fresh.
+        if id == open.id && (!fresh || self.update.is_on()) {
             if open.kind != kind || open.end.is_some_and(|end| range.end < end) {
                 return Err(Error::Contradiction(id));
             }
-            self.open_mut().end = Some(range.end);
+            let open = self.open_mut();
+            open.first = if fresh { range.start } else { open.first };
+            open.end = Some(range.end);
             return Ok(());
         }
         if range.end < last || (range.end == last && range.start < last) {

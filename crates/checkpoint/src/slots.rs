@@ -177,10 +177,17 @@ impl Slots {
     }
 
     /// Shares the places from `from` up to and without `to`, or up to the end.
-    pub(crate) fn share(&mut self, from: Place, to: Option<Place>, mut part: impl FnMut(Arc<Chunk>, usize, usize)) {
+    pub(crate) fn share(
+        &mut self,
+        from: Place,
+        to: Option<Place>,
+        mut part: impl FnMut(Arc<Chunk>, usize, usize),
+    ) {
         self.seal();
         let to = to.unwrap_or(Place::new(self.sealed.len(), 0));
-        for (number, chunk) in self.sealed.iter().enumerate().skip(from.chunk()).take_while(|(n, _)| *n <= to.chunk()) {
+        for (number, chunk) in
+            self.sealed.iter().enumerate().skip(from.chunk()).take_while(|(n, _)| *n <= to.chunk())
+        {
             let start = if number == from.chunk() { from.offset().min(chunk.len()) } else { 0 };
             let end = if number == to.chunk() { to.offset().min(chunk.len()) } else { chunk.len() };
             if start < end {
@@ -191,7 +198,7 @@ impl Slots {
 
     /// Whether holes outnumber live elements so far that [`squeeze`](Self::squeeze) pays.
     pub(crate) fn is_sparse(&self, live: usize) -> bool {
-        self.places > 2 * live + 8 * CHUNK_LEN
+        self.places > 2 * live + 2 * CHUNK_LEN
     }
 
     /// Closes the holes. The answer maps every old place to where it, or the next live element after it, is now.
@@ -230,7 +237,9 @@ impl Slots {
         if !any {
             return;
         }
-        for slot in self.chunk_mut(chunk).into_iter().flatten().take(to).skip(from).filter(|slot| slot.is_live()) {
+        for slot in
+            self.chunk_mut(chunk).into_iter().flatten().take(to).skip(from).filter(|slot| slot.is_live())
+        {
             freed(core::mem::replace(slot, Slot::Vacant));
         }
     }

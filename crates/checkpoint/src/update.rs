@@ -8,11 +8,16 @@ use cuttlebone_machine::Instant;
 use crate::batch::Part;
 use crate::cursor::Position;
 use crate::slots::Place;
-use crate::{Batch, ChangeLog, CheckpointId, CheckpointKind, Durability, Error, Freed, Item, Marker, Role, Seqno};
+use crate::{
+    Batch, ChangeLog, CheckpointId, CheckpointKind, Durability, Error, Freed, Item, Marker, Role, Seqno,
+};
 
 /// Where hot reload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "the states are all there are; see the diagram in docs/protocols")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "the states are all there are; see the diagram in docs/protocols"
+)]
 pub enum UpdateState {
     /// Mutations are persisted as they come.
     Off,
@@ -281,7 +286,9 @@ impl ChangeLog {
         for checkpoint in self.list.iter_mut().skip(skip) {
             len += checkpoint.len.elements;
             mutations += checkpoint.len.mutations;
-            checkpoint.slots.share(Place::FIRST, None, |chunk, from, to| parts.push(Part { chunk, from, to }));
+            checkpoint
+                .slots
+                .share(Place::FIRST, None, |chunk, from, to| parts.push(Part { chunk, from, to }));
         }
         Batch {
             parts,

@@ -2,14 +2,16 @@
 //!
 //! `CUTTLEBONE_SEEDS=<n>` runs more sequences than the default, `CUTTLEBONE_SEED=<seed>` replays one.
 
+#![expect(clippy::unwrap_used, clippy::std_instead_of_core, reason = "a failure in a test is a panic")]
+
 #[path = "model/naive.rs"]
 mod naive;
 
 use std::time::Duration;
 
 use cuttlebone_checkpoint::{
-    Batch, ChangeLog, CursorId, Droppable, Durability, Element, Error, FetchLimit, Flush, Item, Limits, Marker,
-    Resume, Seqno, Start, Stop, UpdateState,
+    Batch, ChangeLog, CursorId, Droppable, Durability, Element, Error, FetchLimit, Flush, Item, Limits,
+    Marker, Resume, Seqno, Start, Stop, UpdateState,
 };
 use cuttlebone_machine::{Entropy, Instant, SplitMix};
 use naive::{Model, Thing};
@@ -57,7 +59,8 @@ fn sequence(seed: u64, commands: u64) {
     let start = Start { seqno: Seqno(1000), ..Start::default() };
     let log = ChangeLog::new(Instant::ZERO, start, Durability::Persisted, limits, seed).unwrap();
     let model = Model::new(1000, limits.items_max);
-    let mut pair = Pair { chance, now: Instant::ZERO, log, model, cursors: Vec::new(), flush: None, held: Vec::new() };
+    let mut pair =
+        Pair { chance, now: Instant::ZERO, log, model, cursors: Vec::new(), flush: None, held: Vec::new() };
     for step in 0..commands {
         let done = pair.step();
         let context = || format!("CUTTLEBONE_SEED={seed}, step {step}, after {done}");
@@ -90,7 +93,11 @@ impl Pair {
     fn write(&mut self) -> &'static str {
         let key = format!("key{}", self.chance.below(KEYS));
         let value = vec![b'v'; usize::try_from(self.chance.below(300)).unwrap()];
-        let item = if self.chance.below(5) == 0 { Item::delete(key.as_bytes()) } else { Item::set(key.as_bytes(), &value) };
+        let item = if self.chance.below(5) == 0 {
+            Item::delete(key.as_bytes())
+        } else {
+            Item::set(key.as_bytes(), &value)
+        };
         let queued = self.log.queue(self.now, item.unwrap()).unwrap();
         let (seqno, effect) = self.model.write(&key);
         assert_eq!((queued.seqno.0, queued.effect), (seqno, effect), "queueing {key}");
@@ -124,7 +131,11 @@ impl Pair {
         match self.chance.below(3) {
             0 => FetchLimit::ALL,
             1 => FetchLimit::exactly(1 + self.chance.below(7)),
-            _ => FetchLimit { elements: 1 + self.chance.below(20), bytes: usize::MAX, stop: Stop::AfterCheckpoint },
+            _ => FetchLimit {
+                elements: 1 + self.chance.below(20),
+                bytes: usize::MAX,
+                stop: Stop::AfterCheckpoint,
+            },
         }
     }
 
@@ -209,7 +220,11 @@ impl Pair {
     }
 
     fn reset(&mut self) -> &'static str {
-        let start = Start { checkpoint: cuttlebone_checkpoint::CheckpointId(1), seqno: Seqno(1000), ..Start::default() };
+        let start = Start {
+            checkpoint: cuttlebone_checkpoint::CheckpointId(1),
+            seqno: Seqno(1000),
+            ..Start::default()
+        };
         let _ = self.log.reset(self.now, start);
         self.model.reset();
         if let Some(flush) = self.flush.take() {

@@ -1,8 +1,12 @@
-#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock, and its readers pause when idle")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a benchmark reads the clock, and its readers pause when idle"
+)]
 
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant as Clock};
+use std::time::Instant as Clock;
 
 use cuttlebone_checkpoint::{Droppable, FetchLimit, Item, Resume};
 use cuttlebone_machine::Instant;
@@ -32,7 +36,8 @@ pub(crate) fn log(per_checkpoint: usize, size: u64) -> Value {
             scope.spawn(move || {
                 let mut read = 0;
                 while read < size {
-                    let batch = log.lock().expect("no panic").fetch(cursor, FetchLimit::default()).expect("is there");
+                    let batch =
+                        log.lock().expect("no panic").fetch(cursor, FetchLimit::default()).expect("is there");
                     if batch.is_empty() {
                         std::thread::sleep(IDLE);
                     }
@@ -70,8 +75,9 @@ pub(crate) fn broadcast(size: u64) -> Value {
     use std::sync::Arc;
     use tokio::sync::broadcast::{channel, error::TryRecvError};
     type Change = (Arc<[u8]>, Arc<[u8]>);
+    type Map = HashMap<Arc<[u8]>, Arc<[u8]>>;
     let (sender, _) = channel::<Change>(1 << 21);
-    let map: Mutex<HashMap<Arc<[u8]>, Arc<[u8]>>> = Mutex::default();
+    let map: Mutex<Map> = Mutex::default();
     let (memory, cpu, start) = (peak_memory(), process_cpu(), Clock::now());
     let delivered = AtomicU64::new(0);
     std::thread::scope(|scope| {

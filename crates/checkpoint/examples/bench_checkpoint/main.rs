@@ -29,7 +29,9 @@ fn main() {
     if json {
         println!("{}", json!({ "schema": 1, "bench": "checkpoint", "results": results }));
     } else {
-        results.iter().for_each(|result| println!("{result}"));
+        for result in results {
+            println!("{result}");
+        }
     }
 }
 
@@ -56,12 +58,15 @@ fn in_a_process(case: &str) -> Value {
     let program = std::env::current_exe().expect("this program has a path");
     let output = Command::new(program).args(["--case", case]).output().expect("this program starts again");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    serde_json::from_str(&text).unwrap_or_else(|_| json!({ "case": case, "failed": output.status.to_string() }))
+    serde_json::from_str(&text)
+        .unwrap_or_else(|_| json!({ "case": case, "failed": output.status.to_string() }))
 }
 
 fn run(case: &str) -> Value {
     let words: Vec<&str> = case.split(' ').collect();
-    let [what, keys, per_checkpoint, size] = words[..] else { return json!({ "case": case, "failed": "words" }) };
+    let [what, keys, per_checkpoint, size] = words[..] else {
+        return json!({ "case": case, "failed": "words" });
+    };
     let keys = if keys == "distinct" { Keys::Distinct } else { Keys::Overwrite };
     let per_checkpoint: usize = per_checkpoint.parse().expect("a number");
     let size: u64 = size.parse().expect("a number");
@@ -104,7 +109,7 @@ impl Source {
         self.chance ^= self.chance << 13;
         self.chance ^= self.chance >> 7;
         self.chance ^= self.chance << 17;
-        let fresh = matches!(self.keys, Keys::Distinct) || self.made == 0 || self.chance % 10 == 0;
+        let fresh = matches!(self.keys, Keys::Distinct) || self.made == 0 || self.chance.is_multiple_of(10);
         let number = if fresh {
             self.made += 1;
             self.made

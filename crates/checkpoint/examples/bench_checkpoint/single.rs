@@ -1,6 +1,6 @@
+use core::time::Duration;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use cuttlebone_checkpoint::{ChangeLog, Durability, FetchLimit, Item, Limits, Start};
 use cuttlebone_machine::Instant;
@@ -19,7 +19,8 @@ pub(crate) fn unlimited(per_checkpoint: usize) -> ChangeLog {
         age_max: Duration::from_secs(3600),
         cursors_max: 8,
     };
-    ChangeLog::new(Instant::ZERO, Start::default(), Durability::Persisted, limits, 7).expect("limits in range")
+    ChangeLog::new(Instant::ZERO, Start::default(), Durability::Persisted, limits, 7)
+        .expect("limits in range")
 }
 
 /// Queues without reading.

@@ -94,7 +94,8 @@ impl Model {
         self.last += 1;
         let seqno = self.last;
         let sheet = self.sheet();
-        let old = sheet.entries.iter().position(|entry| matches!(&entry.thing, Thing::Key(at, _) if at == key));
+        let old =
+            sheet.entries.iter().position(|entry| matches!(&entry.thing, Thing::Key(at, _) if at == key));
         let effect = match old {
             None => Effect::New,
             Some(old) if sheet.entries.remove(old).moment < persistence => Effect::PersistAgain,
@@ -192,7 +193,8 @@ impl Model {
         let (read, at) = self.read(self.persistence, wall, limit);
         if !read.is_empty() {
             // What was not read begins at the next entry; everything below its seqno is read.
-            let mut rest = self.checkpoints.iter().flat_map(|sheet| &sheet.entries).filter(|entry| entry.moment >= at);
+            let mut rest =
+                self.checkpoints.iter().flat_map(|sheet| &sheet.entries).filter(|entry| entry.moment >= at);
             let through = rest.next().map_or(self.last, |entry| entry.seqno - 1);
             self.backup = Some((self.persistence, through));
             self.persistence = at;
@@ -222,10 +224,11 @@ impl Model {
             }
             Resume::AfterCheckpoint(_) => unreachable!("the model does not register by checkpoint"),
         };
-        let next = self.checkpoints.iter().flat_map(|sheet| &sheet.entries).find_map(|entry| match entry.thing {
-            Thing::Key(_, seqno) if entry.moment >= at => Some(seqno),
-            _ => None,
-        });
+        let next =
+            self.checkpoints.iter().flat_map(|sheet| &sheet.entries).find_map(|entry| match entry.thing {
+                Thing::Key(_, seqno) if entry.moment >= at => Some(seqno),
+                _ => None,
+            });
         self.cursors.insert(name, at);
         self.release();
         (next.unwrap_or(self.last + 1), backfill)
@@ -235,7 +238,11 @@ impl Model {
         for sheet in &self.checkpoints {
             let content = |entry: &&Entry| !matches!(entry.thing, Thing::Start | Thing::End);
             if !sheet.closed || sheet.entries.iter().filter(content).any(|entry| entry.seqno > seqno) {
-                return sheet.entries.iter().find(|entry| entry.seqno > seqno).map_or(self.moment, |e| e.moment);
+                return sheet
+                    .entries
+                    .iter()
+                    .find(|entry| entry.seqno > seqno)
+                    .map_or(self.moment, |e| e.moment);
             }
         }
         self.moment
@@ -249,10 +256,11 @@ impl Model {
     pub(crate) fn expel(&mut self) -> u64 {
         let first = self.checkpoints[0].entries[0].moment;
         let end = self.checkpoints[0].entries.last().unwrap().moment + 1;
-        let read = self.readers().map(|reader| *reader).filter(|at| *at <= end).min().unwrap_or(end).max(first);
+        let read =
+            self.readers().map(|reader| *reader).filter(|at| *at <= end).min().unwrap_or(end).max(first);
         let oldest = &mut self.checkpoints[0];
         let keys = |entry: &&Entry| matches!(entry.thing, Thing::Key(..)) && entry.moment < read;
-        let Some(last) = oldest.entries.iter().filter(keys).next_back().cloned() else { return 0 };
+        let Some(last) = oldest.entries.iter().rfind(keys).cloned() else { return 0 };
         let gone = oldest.entries.iter().filter(keys).count() as u64;
         let start = oldest.entries[0].clone();
         oldest.entries.retain(|entry| entry.moment > last.moment || entry.moment == start.moment);
@@ -315,7 +323,8 @@ impl Model {
         let (_, wall, _) = self.window?;
         let content = |entry: &Entry| !matches!(entry.thing, Thing::Start | Thing::End);
         let all = || self.checkpoints.iter().flat_map(|sheet| &sheet.entries);
-        let missing = all().any(|entry| content(entry) && entry.moment >= self.persistence && entry.moment < wall);
+        let missing =
+            all().any(|entry| content(entry) && entry.moment >= self.persistence && entry.moment < wall);
         if self.backup.is_some() || missing {
             return None;
         }
@@ -331,7 +340,8 @@ impl Model {
 
     pub(crate) fn remaining(&self, name: usize) -> u64 {
         let at = self.cursors[&name];
-        self.checkpoints.iter().flat_map(|sheet| &sheet.entries).filter(|entry| entry.moment >= at).count() as u64
+        self.checkpoints.iter().flat_map(|sheet| &sheet.entries).filter(|entry| entry.moment >= at).count()
+            as u64
     }
 
     pub(crate) fn unpersisted(&self) -> u64 {
