@@ -136,7 +136,9 @@ impl ChangeLog {
 
     /// Changes who decides about checkpoints and seqnos.
     pub fn set_role(&mut self, now: Instant, role: Role) {
-        if self.role != role && role == Role::Active && self.open().kind == CheckpointKind::Disk {
+        let open = self.open();
+        let foreign = open.kind == CheckpointKind::Disk || open.id == CheckpointId(0);
+        if self.role != role && role == Role::Active && foreign {
             self.roll(now);
         }
         self.role = role;

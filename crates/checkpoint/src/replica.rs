@@ -9,7 +9,7 @@ impl ChangeLog {
     ///
     /// # Errors
     ///
-    /// [`Error::Behind`] if the producer is at an older checkpoint. [`Error::Contradiction`] if it changes the kind of
+    /// [`Error::Behind`] if the producer is at an older checkpoint, and ours has a mutation. [`Error::Contradiction`] if it changes the kind of
     /// the checkpoint, shortens its range, or begins at or below what we have. [`Error::Misuse`] on an active log.
     pub fn begin_snapshot(
         &mut self,
@@ -20,13 +20,14 @@ impl ChangeLog {
     ) -> Result<(), Error> {
         self.needs_replica()?;
         let (open, last) = (self.open(), self.last);
-        if id < open.id {
+        let fresh = open.len.mutations == 0 && open.floor == last;
+        let renames = fresh && !self.update.is_on();
+        if id < open.id && !(renames && id > self.last_closed) {
             return Err(Error::Behind { got: id, open: open.id });
         }
         if range.end < range.start {
             return Err(Error::Contradiction(id));
         }
-        let fresh = open.len.mutations == 0 && open.floor == last;
         // A barrier keeps its start mark, so it is not renamed even when it is fresh.
         if id == open.id && (!fresh || self.update.is_on()) {
             if open.kind != kind || open.end.is_some_and(|end| range.end < end) {
@@ -40,7 +41,7 @@ impl ChangeLog {
         if range.end < last || (range.end == last && range.start < last) {
             return Err(Error::Contradiction(id));
         }
-        if fresh && !self.update.is_on() {
+        if renames {
             self.rename_open(now, id, kind);
         } else {
             self.roll_to(now, id, kind);
