@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use cuttlebone_checkpoint::{Seqno, Status};
 use cuttlebone_machine::{Entropy, Instant, SplitMix};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, EngineError};
 use crate::flusher::Writer;
 use crate::history::{Branch, History};
 use crate::update::UpdateStats;
@@ -106,7 +106,15 @@ impl<E: Engine> Bucket<E> {
             chance: Mutex::new(chance),
             paused: AtomicBool::new(false),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        let bucket = Self { shared: Arc::new(shared) };
+        // Checkpoint ids, stamps and branches of this process are above those of the last one only if it says so on the
+        // disk before it uses them: it may be killed before its first flush.
+        match bucket.flush() {
+            Ok(_) => Ok(bucket),
+            Err(Error::Engine(error)) => Err(error.into()),
+            Err(Error::Corrupt { number }) => Err(OpenError::Row { number }),
+            Err(other) => Err(EngineError::new(other).into()),
+        }
     }
 
     /// Adds a vbucket. If hot reload is on for the active ones, an active one inherits it.

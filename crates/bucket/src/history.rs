@@ -1,4 +1,4 @@
-use cuttlebone_checkpoint::Seqno;
+use cuttlebone_checkpoint::{CheckpointId, Seqno};
 
 /// Branches that are remembered. Whoever is older than the oldest starts anew.
 const BRANCHES_MAX: usize = 25;
@@ -33,6 +33,10 @@ pub struct Position {
     pub snapshot_start: Seqno,
     /// The snapshot that it was receiving: last seqno.
     pub snapshot_end: Seqno,
+    /// The checkpoint that it has open: it is told of no earlier one.
+    pub checkpoint: CheckpointId,
+    /// The barrier of the window of hot reload that it is in.
+    pub barrier: Option<CheckpointId>,
 }
 
 /// What a consumer that asks for a stream is told.
@@ -78,7 +82,7 @@ impl History {
     /// Source: `couchbase/kv_engine:engines/ep/src/failover-table.cc`, `FailoverTable::needsRollback`; the order of
     /// the rules is its, in our words.
     pub fn decide(&self, position: Position, high: Seqno, purged: Seqno) -> Decision {
-        let Position { branch, seqno, mut snapshot_start, mut snapshot_end } = position;
+        let Position { branch, seqno, mut snapshot_start, mut snapshot_end, .. } = position;
         if seqno == Seqno(0) {
             return Decision::Accept;
         }
@@ -113,8 +117,9 @@ mod tests {
     fn decide(branch: u64, seqno: u64, start: u64, end: u64) -> Decision {
         let mut history = History::new(Branch { id: 1, from: Seqno(0) });
         history.begin(Branch { id: 2, from: Seqno(100) });
+        let (snapshot_start, snapshot_end) = (Seqno(start), Seqno(end));
         let position =
-            Position { branch, seqno: Seqno(seqno), snapshot_start: Seqno(start), snapshot_end: Seqno(end) };
+            Position { branch, seqno: Seqno(seqno), snapshot_start, snapshot_end, ..Position::default() };
         history.decide(position, Seqno(150), Seqno(10))
     }
 

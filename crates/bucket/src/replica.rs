@@ -1,4 +1,4 @@
-use cuttlebone_checkpoint::{Item, SnapshotRange};
+use cuttlebone_checkpoint::{Item, SnapshotRange, UpdateState};
 
 use crate::Error;
 use crate::bucket::{Bucket, Now, VbucketId};
@@ -18,8 +18,13 @@ impl<E: Engine> Bucket<E> {
             let seqno = vbucket.log.last_seqno();
             let branch = vbucket.history.newest().id;
             let SnapshotRange { start, end } = vbucket.snapshot;
-            let (start, end) = if end > seqno { (start, end) } else { (seqno, seqno) };
-            Ok(Position { branch, seqno, snapshot_start: start.min(seqno), snapshot_end: end })
+            let (start, snapshot_end) = if end > seqno { (start, end) } else { (seqno, seqno) };
+            let barrier = match vbucket.log.update_state() {
+                UpdateState::On { barrier, .. } => Some(barrier),
+                UpdateState::Off | UpdateState::Reverting { .. } => None,
+            };
+            let (snapshot_start, checkpoint) = (start.min(seqno), vbucket.log.status().open);
+            Ok(Position { branch, seqno, snapshot_start, snapshot_end, checkpoint, barrier })
         })
     }
 
@@ -35,7 +40,7 @@ impl<E: Engine> Bucket<E> {
                 let undo = self.with(id, |vbucket| {
                     vbucket.must_be_replica()?;
                     let window = vbucket.log.update_state();
-                    let known = matches!(window, cuttlebone_checkpoint::UpdateState::On { barrier: ours, .. } if ours == barrier);
+                    let known = matches!(window, UpdateState::On { barrier: ours, .. } if ours == barrier);
                     if !known {
                         let error = cuttlebone_checkpoint::Error::UnknownWindow { got: barrier };
                         return Err(Error::Replication(error));

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use cuttlebone_checkpoint::{
-    Batch, CheckpointId, CheckpointKind, CursorId, Droppable, Element, FetchLimit, Item, Marker, Resume,
-    Seqno, SnapshotRange,
+    Batch, CheckpointId, CheckpointKind, CursorId, Droppable, Element, FetchLimit, Item, Marker, Registered,
+    Resume, Seqno, SnapshotRange, UpdateState,
 };
 use futures_core::Stream;
 
@@ -22,7 +22,7 @@ const BACKFILL_SLICE: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a consumer has to apply every one of them")]
 pub enum Event {
-    /// What the consumer has is not of this history: it forgets everything, and goes on from nothing.
+    /// What the consumer has is not of this history, or it has nothing: it forgets everything, and goes on from nothing.
     Rollback,
     /// The producer's history; the consumer's from now on.
     History(History),
@@ -71,6 +71,11 @@ pub struct ReplicationStream<E: Engine> {
     cursor: CursorId,
     /// The checkpoint of which the last snapshot was.
     checkpoint: CheckpointId,
+    /// The checkpoint that the consumer had open when it came: what it lacks of earlier ones goes under this.
+    floor: CheckpointId,
+    /// The window of hot reload in which the consumer is when it has applied everything so far. The end of another one is
+    /// not sent: what it was about came from the disk.
+    window: Option<CheckpointId>,
     ready: VecDeque<Event>,
     backfill: Option<Backfill<E::Snapshot>>,
     sent: Seqno,
@@ -109,11 +114,24 @@ impl<E: Engine> Bucket<E> {
         let mut ready = VecDeque::new();
         let mut sent = position.seqno;
         let (last, purged) = (state.log.last_seqno(), state.purged);
-        if let Decision::Rollback(_) = state.history.decide(position, last, purged) {
+        let decision = state.history.decide(position, last, purged);
+        // One with nothing has nothing to lose, but may have the ids of a former life of the vbucket.
+        let rolled_back = decision != Decision::Accept || position.seqno == Seqno(0);
+        if rolled_back {
             ready.push_back(Event::Rollback);
             sent = Seqno(0);
         }
         ready.push_back(Event::History(state.history.clone()));
+        // A window that ended while the consumer was away: its end may be out of memory. What was reverted is not there any
+        // more, so the rest can be kept.
+        let here = |barrier: &CheckpointId| matches!(state.log.update_state(), UpdateState::On { barrier: at, .. } if at == *barrier);
+        let window = position.barrier.filter(|barrier| !rolled_back && here(barrier));
+        if let Some(barrier) = position.barrier
+            && window.is_none()
+            && !rolled_back
+        {
+            ready.push_back(Event::UpdateComplete(barrier));
+        }
         let mut registered = state.log.register(name, Droppable::Yes, Resume::After(sent))?;
         let mut backfill = None;
         if registered.backfill {
@@ -123,11 +141,15 @@ impl<E: Engine> Bucket<E> {
             let mut rows: Vec<_> =
                 rows.filter(|disk| disk.seqno > sent).map(|disk| (disk.seqno, disk.row)).collect();
             rows.sort_unstable();
-            ready.push_back(Event::Snapshot {
-                checkpoint: state.backfill_checkpoint(registered.cursor),
-                range: SnapshotRange { start: sent.next().min(persisted), end: persisted },
-                kind: CheckpointKind::Memory,
-            });
+            // It ends with the last row: what is above that up to the persisted seqno was reverted, and never comes.
+            if let Some((end, _)) = rows.last() {
+                let floor = if rolled_back { CheckpointId(0) } else { position.checkpoint };
+                ready.push_back(Event::Snapshot {
+                    checkpoint: state.backfill_checkpoint(&registered).max(floor),
+                    range: SnapshotRange { start: sent.next(), end: *end },
+                    kind: CheckpointKind::Memory,
+                });
+            }
             let snapshot = self.engine().snapshot().inspect_err(|_| {
                 // The cursor has no stream that would remove it.
                 drop(state.log.unregister(registered.cursor));
@@ -143,6 +165,8 @@ impl<E: Engine> Bucket<E> {
             generation,
             cursor: registered.cursor,
             checkpoint,
+            floor: if rolled_back { CheckpointId(0) } else { position.checkpoint },
+            window,
             ready,
             backfill,
             sent,
@@ -157,14 +181,10 @@ impl<E: Engine> Bucket<E> {
 impl Vbucket {
     /// Under which checkpoint a backfill goes: the one in which the cursor goes on, or the one before if the cursor
     /// stands at the very start of it, which may be the barrier of hot reload and has to be empty then.
-    fn backfill_checkpoint(&self, cursor: CursorId) -> CheckpointId {
-        let Some(cursor) = self.log.cursor(cursor) else { return CheckpointId(0) };
-        match self.log.update_state() {
-            cuttlebone_checkpoint::UpdateState::On { barrier, .. } if barrier == cursor.checkpoint => {
-                CheckpointId(barrier.0.saturating_sub(1))
-            }
-            _ => cursor.checkpoint,
-        }
+    fn backfill_checkpoint(&self, registered: &Registered) -> CheckpointId {
+        let checkpoint =
+            self.log.cursor(registered.cursor).map_or(CheckpointId(0), |cursor| cursor.checkpoint);
+        if registered.at_start { CheckpointId(checkpoint.0.saturating_sub(1)) } else { checkpoint }
     }
 }
 
@@ -245,33 +265,46 @@ impl<E: Engine> ReplicationStream<E> {
 
     /// Turns what was fetched into events. What a backfill has sent already is left out.
     fn queue(&mut self, batch: &Batch) {
-        let mut ranges = batch.ranges().iter();
-        let mut announce = |ready: &mut VecDeque<Event>, checkpoint| {
-            if let Some(range) = ranges.next() {
-                ready.push_back(Event::Snapshot { checkpoint, range: *range, kind: batch.kind() });
-            }
-        };
-        let starts = matches!(batch.iter().next(), Some(Element::Marker(_, Marker::Start(_))));
-        if !starts {
-            announce(&mut self.ready, self.checkpoint);
+        let mut ranges = batch.ranges().iter().copied();
+        let kind = batch.kind();
+        // A range is announced with its first event.
+        let mut range = None;
+        if !matches!(batch.iter().next(), Some(Element::Marker(_, Marker::Start(_)))) {
+            range = ranges.next();
         }
         for element in batch.iter() {
+            if let Element::Marker(_, Marker::Start(id)) = element {
+                self.checkpoint = *id;
+                range = ranges.next();
+            }
+            let is_old = self.checkpoint < self.floor;
+            let is_due = match element {
+                Element::Item(item) => item.seqno() > self.sent,
+                Element::Marker(..) => !is_old,
+            };
+            if is_due && let Some(range) = range.take() {
+                let checkpoint = self.checkpoint.max(self.floor);
+                self.ready.push_back(Event::Snapshot { checkpoint, range, kind });
+            }
             match element {
-                Element::Item(item) if item.seqno() <= self.sent => {}
-                Element::Item(item) => self.ready.push_back(Event::Item(item.clone())),
-                Element::Marker(_, Marker::Start(id)) => {
-                    self.checkpoint = *id;
-                    announce(&mut self.ready, *id);
-                }
-                Element::Marker(_, Marker::End(id)) => self.ready.push_back(Event::End(*id)),
+                Element::Item(item) if is_due => self.ready.push_back(Event::Item(item.clone())),
+                Element::Marker(_, Marker::End(id)) if is_due => self.ready.push_back(Event::End(*id)),
                 Element::Marker(_, Marker::State(state)) => {
                     self.ready.push_back(Event::State(Arc::clone(state)))
                 }
-                Element::Marker(_, Marker::UpdateStart(id)) => self.ready.push_back(Event::UpdateStart(*id)),
-                Element::Marker(_, Marker::UpdateComplete(id)) => {
-                    self.ready.push_back(Event::UpdateComplete(*id))
+                Element::Marker(_, Marker::UpdateStart(_)) if is_old => {}
+                Element::Marker(_, Marker::UpdateStart(id)) => {
+                    self.window = Some(*id);
+                    self.ready.push_back(Event::UpdateStart(*id));
                 }
-                Element::Marker(_, Marker::UpdateRevert { barrier, first, last }) => {
+                Element::Marker(_, Marker::UpdateComplete(id)) if self.window == Some(*id) => {
+                    self.window = None;
+                    self.ready.push_back(Event::UpdateComplete(*id));
+                }
+                Element::Marker(_, Marker::UpdateRevert { barrier, first, last })
+                    if self.window == Some(*barrier) =>
+                {
+                    self.window = None;
                     self.ready.push_back(Event::UpdateRevert {
                         barrier: *barrier,
                         first: *first,
@@ -280,7 +313,7 @@ impl<E: Engine> ReplicationStream<E> {
                     // The producer's history has branched there.
                     self.ready.push_back(Event::History(lock(&self.vbucket).history.clone()));
                 }
-                Element::Marker(..) => {}
+                Element::Item(_) | Element::Marker(..) => {}
             }
         }
     }

@@ -137,7 +137,7 @@ impl<E: Engine> Bucket<E> {
     /// Flushes until everything from before the barriers is persisted.
     fn drain(&self, all: &[Arc<Mutex<Vbucket>>]) -> Result<(), Error> {
         for _ in 0..DRAINS_MAX {
-            if all.iter().all(|vbucket| lock(vbucket).is_drained()) {
+            if all.iter().all(|vbucket| lock(vbucket).log.is_drained()) {
                 return Ok(());
             }
             self.flush()?;
@@ -201,14 +201,6 @@ pub(crate) struct Undo {
 }
 
 impl Vbucket {
-    /// Whether everything from before the window is on the disk; true without a window.
-    fn is_drained(&self) -> bool {
-        match self.log.update_state() {
-            UpdateState::On { first, .. } => self.log.status().persisted >= first.previous(),
-            UpdateState::Off | UpdateState::Reverting { .. } => true,
-        }
-    }
-
     pub(crate) fn begin_revert(&mut self, now: Now) -> Result<Undo, Error> {
         let window = match self.state {
             VbucketState::Replica => match self.log.update_state() {

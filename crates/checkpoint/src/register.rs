@@ -30,6 +30,8 @@ pub struct Registered {
     /// Whether what lies between the wanted position and `next` is no longer in memory: read it from the store
     /// first, up to [`Status::persisted`](crate::Status::persisted) as of now, and skip what the cursor brings twice.
     pub backfill: bool,
+    /// Whether it begins with the start of a checkpoint.
+    pub at_start: bool,
     /// Drop it after the lock.
     pub freed: Freed,
 }
@@ -58,7 +60,7 @@ impl ChangeLog {
             self.remove(old);
         }
         let next = self.next_mutation(at);
-        Ok(Registered { cursor, next, backfill, freed: self.freed() })
+        Ok(Registered { cursor, next, backfill, at_start: at.place == Place::FIRST, freed: self.freed() })
     }
 
     /// Removes a replication cursor. Its place in memory is free at once.

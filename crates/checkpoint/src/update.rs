@@ -103,6 +103,14 @@ impl ChangeLog {
         }
     }
 
+    /// Whether everything from before the window is committed, so that it could be reverted; true without a window.
+    pub fn is_drained(&self) -> bool {
+        match self.update {
+            Update::On { ordinal, .. } => self.drained(ordinal).is_ok(),
+            Update::Off | Update::Reverting { .. } => true,
+        }
+    }
+
     /// Opens a window: nothing that comes from now on is persisted until it is completed.
     ///
     /// # Errors

@@ -129,7 +129,7 @@ impl World {
                 Ok(()) => return,
                 // What came before the window has to be on the disk first.
                 Err(Error::NotDrained) => drop(self.bucket.flush().unwrap()),
-                Err(error) => panic!("{event:?}: {error}"),
+                Err(error) => panic!("{event:?}: {error:?}"),
             }
         }
     }
