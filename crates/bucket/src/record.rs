@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn a_row_of_version_1_keeps_its_layout() {
         let (_, row) = sample();
-        let text: String = row.iter().map(|byte| format!("{byte:02x}")).collect();
+        let text = row.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
         let head = "0100030005000000030007000000090000000b000000000000000d000000000000000f00000000000000";
         assert_eq!(text, format!("{head}6b657976616c7565{}", &text[text.len() - 8..]));
     }

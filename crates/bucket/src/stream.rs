@@ -290,7 +290,7 @@ impl<E: Engine> ReplicationStream<E> {
                 Element::Item(item) if is_due => self.ready.push_back(Event::Item(item.clone())),
                 Element::Marker(_, Marker::End(id)) if is_due => self.ready.push_back(Event::End(*id)),
                 Element::Marker(_, Marker::State(state)) => {
-                    self.ready.push_back(Event::State(Arc::clone(state)))
+                    self.ready.push_back(Event::State(Arc::clone(state)));
                 }
                 Element::Marker(_, Marker::UpdateStart(_)) if is_old => {}
                 Element::Marker(_, Marker::UpdateStart(id)) => {

@@ -1,6 +1,6 @@
 //! Operations, states, persistence, eviction, warm-up, streams: groups D, E and F as far as they concern a bucket.
 
-#![expect(clippy::unwrap_used, reason = "a failure in a test is a panic")]
+#![expect(clippy::unwrap_used, clippy::similar_names, reason = "a failure in a test is a panic")]
 
 #[path = "table/world.rs"]
 mod world;
@@ -204,7 +204,7 @@ fn values_beyond_the_limit_stay_on_the_disk() {
     let bucket = Bucket::open(disk.clone(), limits, now(0), 1).unwrap();
     bucket.create(V, now(0), VbucketState::Active).unwrap();
     let write = |number: u32| bucket.set(V, now(0), item(&number.to_string(), &"x".repeat(200)), Mode::Set);
-    let full = (0..).find(|number| matches!(write(*number), Err(Error::Temporary))).unwrap();
+    let full = (0..200).find(|number| matches!(write(*number), Err(Error::Temporary))).unwrap();
     assert!((40..50).contains(&full), "{full}");
     for number in full..200 {
         while write(number).is_err() {

@@ -1,6 +1,6 @@
 //! Hot reload end to end: group H of the acceptance scenarios. What concerns the log alone is in `cuttlebone-checkpoint`.
 
-#![expect(clippy::unwrap_used, reason = "a failure in a test is a panic")]
+#![expect(clippy::unwrap_used, clippy::needless_for_each, reason = "a failure in a test is a panic")]
 
 #[path = "table/world.rs"]
 mod world;
