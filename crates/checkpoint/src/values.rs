@@ -60,7 +60,7 @@ pub enum Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "a choice between two")]
 pub enum Durability {
-    /// A persistence cursor holds them until [`ChangeLog::commit`].
+    /// A persistence cursor holds them until [`ChangeLog::commit`](crate::ChangeLog::commit).
     Persisted,
     /// They are gone when all cursors have read them.
     MemoryOnly,
