@@ -1,0 +1,116 @@
+//! What is remembered of a vbucket beside its rows.
+
+use bytes::Bytes;
+use cuttlebone_checkpoint::{CheckpointId, Seqno};
+use cuttlebone_wire::{DecodeError, Features, Reader, Writer};
+
+use crate::history::{Branch, History};
+use crate::vbucket::VbucketState;
+
+const VERSION: u8 = 1;
+const BRANCHES_MAX: usize = 64;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Document {
+    pub(crate) state: VbucketState,
+    pub(crate) generation: u32,
+    /// Everything up to this is in rows, or was reverted.
+    pub(crate) seqno: Seqno,
+    /// The open checkpoint when this was written.
+    pub(crate) checkpoint: CheckpointId,
+    /// Deletions up to this are forgotten.
+    pub(crate) purged: Seqno,
+    /// The greatest CAS that was given.
+    pub(crate) cas: u64,
+    pub(crate) history: History,
+    /// Barrier and seqnos of the last window that was reverted.
+    pub(crate) reverted: Option<(CheckpointId, Seqno, Seqno)>,
+}
+
+impl Document {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new(Features::default());
+        w.versioned(VERSION, VERSION, |w| {
+            w.u8(self.state.number());
+            w.u32(self.generation);
+            for value in [self.seqno.0, self.checkpoint.0, self.purged.0, self.cas] {
+                w.u64(value);
+            }
+            w.count(self.history.branches().len());
+            for branch in self.history.branches() {
+                w.u64(branch.id);
+                w.u64(branch.from.0);
+            }
+            w.bool(self.reverted.is_some());
+            let (barrier, first, last) = self.reverted.unwrap_or_default();
+            for value in [barrier.0, first.0, last.0] {
+                w.u64(value);
+            }
+        });
+        let crc = crc32c::crc32c(w.as_slice());
+        w.u32(crc);
+        w.into_bytes().to_vec()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (body, crc) = bytes.split_last_chunk::<4>()?;
+        if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
+            return None;
+        }
+        let body = Bytes::copy_from_slice(body);
+        let mut r = Reader::new(&body);
+        r.versioned("document", VERSION, |r, _| Self::fields(r)).ok().flatten()
+    }
+
+    fn fields(r: &mut Reader<'_>) -> Result<Option<Self>, DecodeError> {
+        let state = VbucketState::from_number(r.u8("state")?);
+        let generation = r.u32("generation")?;
+        let seqno = Seqno(r.u64("seqno")?);
+        let checkpoint = CheckpointId(r.u64("checkpoint")?);
+        let purged = Seqno(r.u64("purged")?);
+        let cas = r.u64("cas")?;
+        let branches = r.list("branches", BRANCHES_MAX, 16, |r| {
+            Ok(Branch { id: r.u64("branch")?, from: Seqno(r.u64("from")?) })
+        })?;
+        let was_reverted = r.bool("was reverted")?;
+        let reverted = (CheckpointId(r.u64("barrier")?), Seqno(r.u64("first")?), Seqno(r.u64("last")?));
+        let reverted = was_reverted.then_some(reverted);
+        let history = History::from_branches(branches);
+        Ok(state.zip(history).map(|(state, history)| Self {
+            state,
+            generation,
+            seqno,
+            checkpoint,
+            purged,
+            cas,
+            history,
+            reverted,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_comes_back_and_a_damaged_one_does_not() {
+        let document = Document {
+            state: VbucketState::Replica,
+            generation: 3,
+            seqno: Seqno(4),
+            checkpoint: CheckpointId(5),
+            purged: Seqno(6),
+            cas: 7,
+            history: History::new(Branch { id: 8, from: Seqno(9) }),
+            reverted: Some((CheckpointId(10), Seqno(11), Seqno(12))),
+        };
+        let bytes = document.encode();
+        assert_eq!(Document::decode(&bytes), Some(document));
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Document::decode(&damaged), None, "bit {bit}");
+        }
+    }
+}

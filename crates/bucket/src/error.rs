@@ -1,0 +1,139 @@
+use core::num::TryFromIntError;
+
+use cuttlebone_checkpoint::{ItemError, LimitError};
+
+use crate::engine::EngineError;
+
+/// Why an operation was refused. Nothing has changed then, unless the variant says otherwise.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no such key.
+    #[error("there is no such key")]
+    NotFound,
+    /// The key exists, or its stamp is another one.
+    #[error("the key exists, or its compare-and-swap stamp is another one")]
+    Exists,
+    /// Somebody holds the key.
+    #[error("the key is locked")]
+    Locked,
+    /// The vbucket does not serve clients here.
+    #[error("the vbucket is not active here")]
+    NotMyVbucket,
+    /// The operation waits: the vbucket is pending or being reverted. Use the asynchronous face, or try again.
+    #[error("the operation is parked")]
+    Parked,
+    /// Too many operations wait already.
+    #[error("{limit} operations are parked already")]
+    TooManyParked {
+        /// The limit.
+        limit: usize,
+    },
+    /// Memory is full, and the disk is behind. Try again.
+    #[error("memory is full for now")]
+    Temporary,
+    /// The key has no value on disk that could be given up, since it was not persisted yet.
+    #[error("the key is dirty")]
+    Dirty,
+    /// Key or value have no place in an item.
+    #[error("item")]
+    Item(#[from] ItemError),
+
+    /// Hot reload is on already.
+    #[error("hot reload is on already")]
+    UpdateOn,
+    /// Hot reload is off, or being reverted by another.
+    #[error("hot reload is off")]
+    UpdateOff,
+    /// What came before the start of hot reload could not be persisted: it stays on.
+    #[error("what came before the start of hot reload is not persisted")]
+    NotDrained,
+    /// The operation makes no sense in a window of hot reload.
+    #[error("not while hot reload is on")]
+    InWindow,
+
+    /// The producer's stream does not fit what is here: start a new one.
+    #[error("replication")]
+    Replication(#[source] cuttlebone_checkpoint::Error),
+    /// The stream's cursor is gone, or its history was left: ask for a new one.
+    #[error("the stream is over")]
+    StreamOver,
+
+    /// Persistence is stopped by the operator.
+    #[error("persistence is stopped")]
+    Paused,
+    /// The disk failed. What was to be flushed is kept and flushed again.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A row on the disk is not what was written.
+    #[error("row {number} is damaged")]
+    Corrupt {
+        /// Its number.
+        number: u64,
+    },
+    /// The caller broke a rule of this crate.
+    #[error("misuse: {0}")]
+    Misuse(&'static str),
+}
+
+impl Error {
+    /// Whether the same call can succeed later.
+    pub const fn is_retryable(&self) -> bool {
+        matches!(
+            self,
+            Self::Temporary
+                | Self::Parked
+                | Self::TooManyParked { .. }
+                | Self::Locked
+                | Self::NotDrained
+                | Self::Engine(_)
+                | Self::Paused
+        )
+    }
+}
+
+/// What the log says to a writer. Only memory can be short; the rest would be a defect of this crate.
+impl From<cuttlebone_checkpoint::Error> for Error {
+    fn from(error: cuttlebone_checkpoint::Error) -> Self {
+        match error {
+            cuttlebone_checkpoint::Error::Full { .. } => Self::Temporary,
+            cuttlebone_checkpoint::Error::NotDrained { .. } => Self::NotDrained,
+            cuttlebone_checkpoint::Error::UpdateOn => Self::UpdateOn,
+            cuttlebone_checkpoint::Error::UpdateOff | cuttlebone_checkpoint::Error::Reverting => {
+                Self::UpdateOff
+            }
+            cuttlebone_checkpoint::Error::CursorGone => Self::StreamOver,
+            other => Self::Replication(other),
+        }
+    }
+}
+
+/// Why a bucket did not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// A limit is outside its range.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// The disk failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A row on the disk is not what was written.
+    #[error("row {number} is damaged")]
+    Row {
+        /// Its number.
+        number: u64,
+    },
+    /// The document of a vbucket is not what was written.
+    #[error("the document of vbucket {vbucket} is damaged")]
+    Document {
+        /// Which one.
+        vbucket: u16,
+    },
+}
+
+impl From<TryFromIntError> for Error {
+    fn from(_: TryFromIntError) -> Self {
+        Self::Misuse("a length does not fit")
+    }
+}

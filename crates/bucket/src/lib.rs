@@ -1,0 +1,28 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod bucket;
+mod document;
+pub mod engine;
+mod error;
+mod flusher;
+mod history;
+mod limits;
+mod operations;
+mod record;
+mod replica;
+mod stream;
+mod table;
+mod update;
+mod vbucket;
+mod warmup;
+
+pub use bucket::{Bucket, Now, VbucketId, VbucketStatus};
+pub use error::{Error, OpenError};
+pub use flusher::Flushed;
+pub use history::{Branch, Decision, History, Position};
+pub use limits::BucketLimits;
+pub use operations::{Found, Mode, Stored};
+pub use stream::{Event, ReplicationStream};
+pub use update::UpdateStats;
+pub use vbucket::VbucketState;

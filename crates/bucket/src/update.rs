@@ -1,0 +1,237 @@
+//! Hot reload over all active vbuckets of a bucket, at once or not at all.
+
+use core::time::Duration;
+use std::sync::{Arc, Mutex};
+
+use cuttlebone_checkpoint::{CheckpointId, Seqno, UpdateState};
+
+use crate::Error;
+use crate::bucket::{Bucket, Now, VbucketId, lock};
+use crate::engine::Engine;
+use crate::history::Branch;
+use crate::table::Meta;
+use crate::vbucket::{Vbucket, VbucketState};
+
+/// Keys that are restored under one hold of a vbucket's lock.
+const REVERT_SLICE: usize = 1024;
+/// Flushes before a revert gives up: each commits at least one checkpoint, so this is for a disk that keeps failing.
+const DRAINS_MAX: u32 = 1_000_000;
+
+/// The figures of hot reload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a plain record that only this crate makes")]
+pub struct UpdateStats {
+    /// Keys that were new in a reverted window: `ep_onlineupdate_revert_add`.
+    pub reverted_adds: u64,
+    /// Keys that were changed: `ep_onlineupdate_revert_update`.
+    pub reverted_updates: u64,
+    /// Keys that were deleted: `ep_onlineupdate_revert_delete`.
+    pub reverted_deletes: u64,
+    /// Reverts that had to be refused because the disk was behind.
+    pub revert_failed: u64,
+    /// How long reverts took, one sample for each vbucket: the n-th counts those below 2^n microseconds.
+    pub revert_micros: [u64; 32],
+}
+
+impl UpdateStats {
+    fn sample(&mut self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let bin = usize::try_from(u64::BITS - micros.leading_zeros()).unwrap_or_default();
+        let last = self.revert_micros.len() - 1;
+        if let Some(count) = self.revert_micros.get_mut(bin.min(last)) {
+            *count += 1;
+        }
+    }
+}
+
+impl<E: Engine> Bucket<E> {
+    /// Opens a window on every active and pending vbucket: nothing that comes from now on is persisted until it is
+    /// completed. Replicas follow their producers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UpdateOn`] if one of them has a window; then none was opened.
+    pub fn start_update(&self, now: Now) -> Result<(), Error> {
+        let _update = self.updating();
+        let all = self.all();
+        let mut own = own(&all);
+        if own.iter().any(|vbucket| vbucket.log.update_state() != UpdateState::Off) {
+            return Err(Error::UpdateOn);
+        }
+        own.iter_mut().try_for_each(|vbucket| vbucket.log.start_update(now.at).map(drop))?;
+        Ok(())
+    }
+
+    /// Closes the windows and keeps everything.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UpdateOff`] if there is none.
+    pub fn complete_update(&self, now: Now) -> Result<(), Error> {
+        let _update = self.updating();
+        let all = self.all();
+        let mut own = own(&all);
+        own.retain(|vbucket| vbucket.is_in_window());
+        if own.is_empty() {
+            return Err(Error::UpdateOff);
+        }
+        for vbucket in &mut own {
+            vbucket.log.complete_update(now.at)?;
+            vbucket.window.clear();
+        }
+        Ok(())
+    }
+
+    /// Closes the windows and undoes exactly what happened in them: every key is as it was at the start, with its value,
+    /// flags, expiry and CAS.
+    ///
+    /// Flushes first what came before the start. Clients' operations are parked while keys are restored; `between` is
+    /// called now and then meanwhile, without any lock, and returns the time.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UpdateOff`] if there is no window. [`Error::NotDrained`], [`Error::Paused`] or [`Error::Engine`] if what
+    /// came before could not be flushed: then the windows stay open, and nothing has changed.
+    pub fn revert_update(&self, now: Now, mut between: impl FnMut() -> Now) -> Result<(), Error> {
+        let mut stats = self.updating();
+        let all = self.all();
+        if !own(&all).iter().any(|vbucket| vbucket.is_in_window()) {
+            return Err(Error::UpdateOff);
+        }
+        drop(stats);
+        let drained = self.drain(&all);
+        stats = self.updating();
+        if let Err(error) = drained {
+            stats.revert_failed += 1;
+            return Err(error);
+        }
+        // Nothing can come before a barrier any more, so what was drained stays drained: none of these is refused.
+        let begun: Vec<(VbucketId, Undo)> = {
+            let mut own = own(&all);
+            own.retain(|vbucket| vbucket.is_in_window());
+            if own.is_empty() {
+                return Err(Error::UpdateOff);
+            }
+            own.iter_mut()
+                .map(|vbucket| Ok((vbucket.id, vbucket.begin_revert(now)?)))
+                .collect::<Result<_, Error>>()?
+        };
+        for (id, undo) in begun {
+            let start = between().at;
+            self.undo(id, undo, &mut stats, &mut || {
+                between();
+            })?;
+            stats.sample(between().at - start);
+        }
+        Ok(())
+    }
+
+    /// Reverts one vbucket that leaves.
+    pub(crate) fn revert_one(&self, id: VbucketId, now: Now) -> Result<(), Error> {
+        self.drain(&[self.one(id)?])?;
+        let mut stats = self.updating();
+        let undo = self.with(id, |vbucket| vbucket.begin_revert(now))?;
+        self.undo(id, undo, &mut stats, &mut || ())
+    }
+
+    /// Flushes until everything from before the barriers is persisted.
+    fn drain(&self, all: &[Arc<Mutex<Vbucket>>]) -> Result<(), Error> {
+        for _ in 0..DRAINS_MAX {
+            if all.iter().all(|vbucket| lock(vbucket).log.is_drained()) {
+                return Ok(());
+            }
+            self.flush()?;
+        }
+        Err(Error::NotDrained)
+    }
+
+    /// Restores the keys, a slice at a time, and opens the gate.
+    pub(crate) fn undo(
+        &self,
+        id: VbucketId,
+        undo: Undo,
+        stats: &mut UpdateStats,
+        between: &mut dyn FnMut(),
+    ) -> Result<(), Error> {
+        let mut keys = undo.keys.into_iter();
+        loop {
+            let slice: Vec<_> = keys.by_ref().take(REVERT_SLICE).collect();
+            if slice.is_empty() {
+                break;
+            }
+            self.with(id, |vbucket| {
+                for (key, before) in slice {
+                    vbucket.restore(&key, before, stats);
+                }
+                Ok(())
+            })?;
+            between();
+        }
+        let branch = Branch { id: self.chance().max(1), from: undo.first.previous() };
+        let freed = self.with(id, |vbucket| {
+            let freed = vbucket.log.finish_revert()?;
+            vbucket.reverted = Some((undo.barrier, undo.first, undo.last));
+            if vbucket.state != VbucketState::Replica {
+                // Whoever has something of the window is on another branch now.
+                vbucket.history.begin(branch);
+            }
+            vbucket.unsaved = true;
+            vbucket.unpark();
+            Ok(freed)
+        })?;
+        drop(freed);
+        Ok(())
+    }
+}
+
+/// The vbuckets that this node decides about, locked, by number.
+fn own(all: &[Arc<Mutex<Vbucket>>]) -> Vec<std::sync::MutexGuard<'_, Vbucket>> {
+    let mut own: Vec<_> = all.iter().map(|vbucket| lock(vbucket)).collect();
+    own.retain(|vbucket| matches!(vbucket.state, VbucketState::Active | VbucketState::Pending));
+    own
+}
+
+/// What is to be restored.
+#[derive(Debug)]
+pub(crate) struct Undo {
+    barrier: CheckpointId,
+    first: Seqno,
+    last: Seqno,
+    keys: Vec<(Box<[u8]>, Option<Meta>)>,
+}
+
+impl Vbucket {
+    pub(crate) fn begin_revert(&mut self, now: Now) -> Result<Undo, Error> {
+        let window = match self.state {
+            VbucketState::Replica => match self.log.update_state() {
+                UpdateState::On { barrier, .. } => self.log.replica_begin_revert(barrier)?,
+                _ => return Err(Error::UpdateOff),
+            },
+            _ => self.log.begin_revert(now.at)?,
+        };
+        let keys = self.window.drain().collect();
+        Ok(Undo { barrier: window.barrier(), first: window.first(), last: window.last(), keys })
+    }
+
+    /// Makes a key what it was before the window. Locks do not count, nor do memory limits, nor time.
+    fn restore(&mut self, key: &[u8], before: Option<Meta>, stats: &mut UpdateStats) {
+        let deleted = self.table.get(key).is_none_or(|entry| !entry.meta.live);
+        match before.filter(|meta| meta.live) {
+            None => stats.reverted_adds += 1,
+            Some(_) if deleted => stats.reverted_deletes += 1,
+            Some(_) => stats.reverted_updates += 1,
+        }
+        match before {
+            None => drop(self.table.remove(key)),
+            // The value is on the disk: a revert waits until it is.
+            Some(meta) => {
+                self.table.update(key, |entry| {
+                    debug_assert_eq!(entry.disk.map(|disk| disk.seqno), Some(meta.seqno), "the disk has it");
+                    entry.meta = meta;
+                    entry.value = None;
+                    entry.locked_until = cuttlebone_machine::Instant::ZERO;
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+use std::collections::BTreeMap;
+
+use cuttlebone_checkpoint::Seqno;
+
+use crate::bucket::Now;
+use crate::document::Document;
+use crate::engine::{Engine, Snapshot};
+use crate::flusher::Writer;
+use crate::history::Branch;
+use crate::table::{Disk, Entry};
+use crate::vbucket::{Vbucket, VbucketState};
+use crate::{BucketLimits, OpenError, record};
+
+/// Values are loaded up to this part of the memory for them.
+const LOAD_TENTHS: usize = 6;
+
+/// Reads documents and rows, oldest first: of each key the row with the greatest seqno counts, the last of equal ones.
+pub(crate) fn load<E: Engine>(
+    engine: &E,
+    limits: BucketLimits,
+    now: Now,
+    chance: &mut impl FnMut() -> u64,
+) -> Result<(Vec<Vbucket>, Writer), OpenError> {
+    let mut vbuckets = BTreeMap::new();
+    for (id, bytes) in engine.documents()? {
+        let document = Document::decode(&bytes).ok_or(OpenError::Document { vbucket: id })?;
+        vbuckets.insert(id, Vbucket::from_document(now, id, document, chance, limits)?);
+    }
+    let mut writer = Writer::default();
+    let (mut first, mut damaged) = (None, None);
+    engine.snapshot()?.rows(0..u64::MAX, &mut |number, row| {
+        first.get_or_insert(number);
+        writer.next = number + 1;
+        let Some(record) = record::decode(row) else {
+            damaged = Some(number);
+            return false;
+        };
+        if let Some(vbucket) = vbuckets.get_mut(&record.vbucket)
+            && vbucket.generation == record.generation
+        {
+            vbucket.load(number, &record.item);
+        }
+        true
+    })?;
+    if let Some(number) = damaged {
+        return Err(OpenError::Row { number });
+    }
+    writer.first = first.unwrap_or(0);
+    let vbuckets = vbuckets.into_values().map(|mut vbucket| {
+        vbucket.loaded(chance());
+        vbucket
+    });
+    Ok((vbuckets.collect(), writer))
+}
+
+impl Vbucket {
+    fn load(&mut self, row: u64, item: &cuttlebone_checkpoint::Item) {
+        let newer = self.table.get(item.key()).is_none_or(|entry| entry.meta.seqno <= item.seqno());
+        if newer {
+            let mut entry = Entry::new(item, Some(Disk { row, seqno: item.seqno() }));
+            if self.table.sums().resident_bytes > self.limits.resident_bytes_max / 10 * LOAD_TENTHS {
+                entry.value = None;
+            }
+            self.table.insert(item.key(), entry);
+        }
+    }
+
+    /// All rows are read: deletions are queued for being forgotten, and a new branch begins, since what the last
+    /// process told others beyond its disk is lost.
+    fn loaded(&mut self, branch: u64) {
+        let deleted =
+            |(key, entry): (&[u8], &Entry)| (!entry.meta.live).then(|| (entry.meta.seqno, key.into()));
+        let mut tombstones: Vec<(Seqno, Box<[u8]>)> = self.table.iter().filter_map(deleted).collect();
+        tombstones.sort_unstable();
+        self.tombstones = tombstones.into();
+        if self.state != VbucketState::Replica {
+            self.history.begin(Branch { id: branch.max(1), from: self.log.last_seqno() });
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Real threads: writers, a flusher, two replicas, hot reload. `CUTTLEBONE_ROUNDS=<n>` runs longer.
+
+#![expect(clippy::unwrap_used, reason = "a failure in a test is a panic")]
+
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
+
+use cuttlebone_bucket::engine::MemoryEngine;
+use cuttlebone_bucket::{Bucket, BucketLimits, Error, Event, Mode, Now, VbucketState};
+use cuttlebone_checkpoint::{Item, Limits, Seqno};
+use futures::executor::block_on;
+
+const V: u16 = 0;
+const WRITERS: u64 = 3;
+const WRITES: u64 = 4_000;
+const KEYS: u64 = 50;
+
+fn open(state: VbucketState, seed: u64) -> (Bucket<MemoryEngine>, MemoryEngine) {
+    let disk = MemoryEngine::default();
+    let limits =
+        BucketLimits { log: Limits { items_max: 100, ..Limits::default() }, ..BucketLimits::default() };
+    let bucket = Bucket::open(disk.clone(), limits, Now::default(), seed).unwrap();
+    bucket.create(V, Now::default(), state).unwrap();
+    (bucket, disk)
+}
+
+fn contents(bucket: &Bucket<MemoryEngine>) -> BTreeMap<String, Vec<u8>> {
+    let keys = (0..WRITERS).flat_map(|writer| (0..KEYS).map(move |key| format!("{writer}:{key}")));
+    keys.filter_map(|key| bucket.peek(V, key.as_bytes()).ok().map(|found| (key, found.item.value().to_vec())))
+        .collect()
+}
+
+/// Applies what comes until the producer is done and nothing is left. Seqnos only grow.
+fn follow(producer: &Bucket<MemoryEngine>, replica: &Bucket<MemoryEngine>, name: &str, done: &AtomicBool) {
+    let now = Now::default();
+    let connect = || producer.stream(V, name, replica.position(V).unwrap()).unwrap();
+    let mut stream = connect();
+    let mut last = Seqno(0);
+    loop {
+        let finishing = done.load(Ordering::Acquire);
+        match stream.try_next() {
+            Ok(Some(event)) => {
+                match &event {
+                    Event::Item(item) => {
+                        assert!(item.seqno() > last, "{} after {last}", item.seqno());
+                        last = item.seqno();
+                    }
+                    Event::Rollback => last = Seqno(0),
+                    _ => {}
+                }
+                while let Err(error) = replica.apply(V, now, event.clone()) {
+                    assert!(error.is_retryable(), "{event:?}: {error:?}");
+                    replica.flush().unwrap();
+                }
+                stream.acknowledge(stream.events());
+            }
+            Ok(None) if finishing => return,
+            Ok(None) => std::thread::yield_now(),
+            Err(Error::StreamOver) => stream = connect(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Each writer owns its keys and counts up, so that the value of a key tells which write it is.
+fn write(bucket: &Bucket<MemoryEngine>, writer: u64) {
+    let now = Now::default();
+    for number in 1..=WRITES {
+        let item =
+            Item::set(format!("{writer}:{}", number % KEYS).as_bytes(), &number.to_be_bytes()).unwrap();
+        let set = |bucket: &Bucket<_>| bucket.set(V, now, item.clone(), Mode::Set);
+        block_on(bucket.wait(V, set)).unwrap();
+    }
+}
+
+/// Raises a flag when it goes, also in a panic.
+struct Raised<'a>(&'a AtomicBool);
+
+impl Drop for Raised<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+#[test]
+fn h18_memory_disk_and_replicas_agree_whatever_happens_at_once() {
+    let rounds: u64 =
+        std::env::var("CUTTLEBONE_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(20);
+    for round in 0..rounds {
+        let now = Now::default();
+        let (bucket, disk) = open(VbucketState::Active, round);
+        let (first, _) = open(VbucketState::Replica, 1000 + round);
+        let (second, second_disk) = open(VbucketState::Replica, 2000 + round);
+        let (written, done) = (AtomicBool::new(false), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..WRITERS)
+                .map(|writer| {
+                    scope.spawn({
+                        let bucket = &bucket;
+                        move || write(bucket, writer)
+                    })
+                })
+                .collect();
+            let flusher = scope.spawn(|| {
+                while !written.load(Ordering::Acquire) {
+                    bucket.flush().unwrap();
+                    second.flush().unwrap();
+                }
+            });
+            let reloads = scope.spawn(|| {
+                for cycle in 0_u64.. {
+                    bucket.start_update(now).unwrap();
+                    std::thread::yield_now();
+                    if cycle.is_multiple_of(3) {
+                        bucket.complete_update(now).unwrap();
+                    } else {
+                        bucket.revert_update(now, || now).unwrap();
+                    }
+                    if written.load(Ordering::Acquire) {
+                        return;
+                    }
+                }
+            });
+            scope.spawn(|| follow(&bucket, &first, "first", &done));
+            scope.spawn(|| follow(&bucket, &second, "second", &done));
+            for writer in writers {
+                writer.join().unwrap();
+            }
+            written.store(true, Ordering::Release);
+            // Whatever fails below, the followers have to end.
+            let _done = Raised(&done);
+            flusher.join().unwrap();
+            reloads.join().unwrap();
+            bucket.flush_all().unwrap();
+        });
+        second.flush_all().unwrap();
+        for one in [&bucket, &first, &second] {
+            one.recount().unwrap();
+        }
+        let expected = contents(&bucket);
+        assert_eq!(
+            (contents(&first) == expected, contents(&second) == expected),
+            (true, true),
+            "round {round}"
+        );
+        let reopen = |disk| Bucket::open(disk, BucketLimits::default(), now, 9).unwrap();
+        assert_eq!(contents(&reopen(disk)), expected, "what is on the disk, round {round}");
+        assert_eq!(contents(&reopen(second_disk)), expected, "what is on the replica's disk, round {round}");
+        assert!(!expected.is_empty());
+    }
+}
