@@ -36,7 +36,7 @@ const TIERS: &[(&str, u8)] = &[
 /// Packages whose use tells something about a crate, and who may use them outside tests.
 const RESTRICTED: &[(&str, &[&str])] = &[
     ("anyhow", &["cli", "fuzz", "interop", "testkit"]),
-    ("bincode", &["bucket", "checkpoint", "node", "store", "tokens"]),
+    ("bincode", &["bucket", "checkpoint", "mounttable", "node", "store", "tokens"]),
     ("tokio", &["cli", "driver", "http", "interop", "mounttable-etcd", "node", "testkit"]),
 ];
 
