@@ -80,6 +80,10 @@ pub enum Failure {
         /// What the transport says.
         reason: String,
     },
+    /// The lease that everything was mounted on is gone, and so is everything; said once for each lease, and the next
+    /// mount begins a new one.
+    #[error("the lease is gone")]
+    LeaseLost,
     /// The table said no. Nothing has changed there.
     #[error("the mount table refused")]
     Refused(#[from] Error),
