@@ -207,6 +207,8 @@ impl Core {
             Ok(Kept::Lost) => {
                 lane.keep_failures = 0;
                 lane.lease_until = None;
+                // The next mount begins a lease, and with it the keeping.
+                lane.keep_due = None;
                 self.lapse_all(now, table, true);
             }
             Err(_) => {
