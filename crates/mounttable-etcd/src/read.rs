@@ -97,14 +97,23 @@ impl EtcdNamespace {
     /// connection is lost; a new watch then begins with a new list.
     pub async fn watch(&self, pattern: Pattern) -> Result<Watch, Failure> {
         let snapshot = self.list(&pattern).await?;
+        let mut watch = self.watch_from(pattern, snapshot.revision).await?;
+        watch.ready = snapshot.found.into_iter().map(|found| Ok(Watched::Present(found))).collect();
+        watch.ready.push_back(Ok(Watched::Listed(snapshot.revision)));
+        Ok(watch)
+    }
+
+    /// Every change to the names that match after a revision that a [`Snapshot`] or a change had.
+    ///
+    /// # Errors
+    ///
+    /// As [`EtcdNamespace::watch`]; a revision that was compacted ends the stream.
+    pub async fn watch_from(&self, pattern: Pattern, after: Revision) -> Result<Watch, Failure> {
         let prefix = below_prefix(&self.root, &pattern.fixed_prefix());
-        let from = i64::try_from(snapshot.revision.0).unwrap_or(i64::MAX).saturating_add(1);
+        let from = i64::try_from(after.0).unwrap_or(i64::MAX).saturating_add(1);
         let options = WatchOptions::new().with_range(end_of(&prefix)).with_start_revision(from);
         let stream = self.client.watch_client().watch(prefix, Some(options)).await.map_err(unreachable)?;
-        let mut ready: VecDeque<_> =
-            snapshot.found.into_iter().map(|found| Ok(Watched::Present(found))).collect();
-        ready.push_back(Ok(Watched::Listed(snapshot.revision)));
-        Ok(Watch { stream, root: self.root.clone(), pattern, ready, over: false })
+        Ok(Watch { stream, root: self.root.clone(), pattern, ready: VecDeque::new(), over: false })
     }
 }
 
