@@ -1,10 +1,9 @@
 //! What a large table costs: `cargo xtask bench mounttable --json`.
 //!
 //! One JSON object: memory for each of a million mounts beside its strings, resolves and refreshes a second on one
-//! core, and how long the first result of a glob over all of them takes.
+//! core, and how long the first results of a glob over all of them take.
 
 use core::time::Duration;
-use std::time::Instant as Wall;
 
 use cuttlebone_machine::{Entropy, Instant, SplitMix};
 use cuttlebone_mounttable::{Glob, Limits, Mount, Name, Pattern, Principal, Server, Table, Ttl};
@@ -24,11 +23,29 @@ fn resident() -> Result<usize, Box<dyn core::error::Error>> {
     Ok(kib * 1024)
 }
 
-/// Seconds that `work` takes, the best of several times.
-#[expect(clippy::disallowed_methods, reason = "a benchmark measures the real clock")]
+/// Seconds this thread has been on a core, as the kernel counts them: what others do beside it is not counted.
+#[expect(clippy::cast_precision_loss, reason = "a time needs no more than 52 bits")]
+fn on_core() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos: u64 = text.split_whitespace().next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0);
+    nanos as f64 / 1e9
+}
+
+/// Seconds on a core that `work` takes, the best of several times.
 fn best(mut work: impl FnMut()) -> f64 {
     let round = |_| {
-        let start = Wall::now();
+        let start = on_core();
+        work();
+        on_core() - start
+    };
+    (0..ROUNDS).map(round).fold(f64::INFINITY, f64::min)
+}
+
+/// Seconds by the clock, the best of several times, for what is too short for the kernel's count.
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures the real clock")]
+fn best_of_all(mut work: impl FnMut()) -> f64 {
+    let round = |_| {
+        let start = std::time::Instant::now();
         work();
         start.elapsed().as_secs_f64()
     };
@@ -71,7 +88,7 @@ fn main() -> Result<(), Box<dyn core::error::Error>> {
             assert!(core::hint::black_box(table.mount(now, &who, &mount)).is_ok(), "a refresh");
         }
     });
-    let first = best(|| {
+    let first = best_of_all(|| {
         let mut glob = Glob::new(who.clone(), Name::root(), Pattern::everything());
         let found = table.glob(now, &mut glob).unwrap_or_default();
         assert!(!found.is_empty(), "the root at least");

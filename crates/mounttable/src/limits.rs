@@ -13,6 +13,9 @@ pub struct Limits {
     pub changes_max: usize,
     /// Watchers of one shared table.
     pub watchers_max: usize,
+    /// Seeds the hashes of names. A table that strangers mount in has one that they cannot guess, or they could choose
+    /// names that collide.
+    pub hash_seed: u64,
 }
 
 impl Default for Limits {
@@ -23,6 +26,7 @@ impl Default for Limits {
             nodes_per_principal_max: Some(1000),
             changes_max: 16_384,
             watchers_max: 1024,
+            hash_seed: 0,
         }
     }
 }

@@ -19,7 +19,8 @@ pub struct Name(Arc<str>);
 impl Name {
     /// The root.
     pub fn root() -> Self {
-        Self(Arc::from(""))
+        // Shared by all of them, without an allocation.
+        Self(Arc::default())
     }
 
     /// Cleans and checks `text`; any run of slashes counts as one, and those at the ends as none.
@@ -56,7 +57,7 @@ impl Name {
 
     /// A name out of elements that are in a name already.
     pub(crate) fn from_clean(text: &str) -> Self {
-        Self(Arc::from(text))
+        if text.is_empty() { Self::root() } else { Self(Arc::from(text)) }
     }
 
     /// The text.

@@ -55,7 +55,7 @@ impl Table {
     /// An open table: everybody may do everything within the limits. `service` is charged with the root.
     pub fn new(limits: Limits, service: Principal) -> Self {
         Self {
-            tree: Tree::new(service),
+            tree: Tree::new(service, limits.hash_seed),
             changes: Ring::new(limits.changes_max),
             limits,
             super_users: Permissions::none(),
@@ -220,7 +220,8 @@ impl Table {
                 self.check(at, who, Tag::TRAVERSE, name)?;
                 let (mount, suffix) = name.as_str().split_at(end);
                 let suffix = Name::from_clean(suffix.strip_prefix('/').unwrap_or(suffix));
-                return Ok(Resolved::new(Name::from_clean(mount), suffix, node.kind, node.live(now)));
+                let mount = if suffix.is_root() { name.clone() } else { Name::from_clean(mount) };
+                return Ok(Resolved::new(mount, suffix, node.kind, node.live(now)));
             }
         }
         Err(Error::NoSuchName)
@@ -507,10 +508,10 @@ impl Table {
                 return Err(Error::Covered { mount: self.tree.name(at) });
             }
             self.check(at, who, Tag::TRAVERSE, name)?;
-            let Some(next) = node.children.get(element) else {
+            let Some(next) = self.tree.child(at, element) else {
                 return Ok((at, core::iter::once(element).chain(elements).collect()));
             };
-            at = *next;
+            at = next;
         }
         Ok((at, Vec::new()))
     }

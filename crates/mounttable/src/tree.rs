@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use cuttlebone_machine::Instant;
+use hashbrown::HashTable;
 
 use crate::name::push;
 use crate::{Epoch, Kind, Live, Name, Permissions, Principal, Server, Version};
@@ -58,6 +59,10 @@ impl Entry {
 }
 
 impl Node {
+    fn hash(&self, seed: u64) -> u64 {
+        hash(seed, self.parent, &self.element)
+    }
+
     pub(crate) fn is_explicit(&self) -> bool {
         self.acl.as_ref().is_some_and(|acl| acl.explicit)
     }
@@ -76,10 +81,14 @@ pub(crate) struct Tree {
     servers: usize,
     made: BTreeMap<Principal, usize>,
     expiry: BTreeSet<(Instant, NodeId)>,
+    /// Every node but the root by its parent and element. The ordered children of each node are for globs; finding one
+    /// among them would compare a dozen names in a dozen places of memory.
+    index: HashTable<NodeId>,
+    seed: u64,
 }
 
 impl Tree {
-    pub(crate) fn new(creator: Principal) -> Self {
+    pub(crate) fn new(creator: Principal, seed: u64) -> Self {
         let mut tree = Self {
             nodes: Vec::new(),
             free: Vec::new(),
@@ -87,6 +96,8 @@ impl Tree {
             servers: 0,
             made: BTreeMap::new(),
             expiry: BTreeSet::new(),
+            index: HashTable::new(),
+            seed,
         };
         tree.insert(ROOT, Arc::from(""), None, Some(creator));
         tree
@@ -106,7 +117,9 @@ impl Tree {
     }
 
     pub(crate) fn child(&self, id: NodeId, element: &str) -> Option<NodeId> {
-        self.get(id)?.children.get(element).copied()
+        let same =
+            |child: &NodeId| self.get(*child).is_some_and(|n| n.parent == id && *n.element == *element);
+        self.index.find(hash(self.seed, id, element), same).copied()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -185,10 +198,15 @@ impl Tree {
         if let Some(creator) = creator {
             *self.made.entry(creator).or_insert(0) += 1;
         }
-        if id != ROOT
-            && let Some(parent) = self.get_mut(parent)
-        {
-            parent.children.insert(element, id);
+        if id != ROOT {
+            let (nodes, seed) = (&self.nodes, self.seed);
+            let again = |id: &NodeId| {
+                nodes.get(index(*id)).and_then(Option::as_ref).map_or(0, |node| node.hash(seed))
+            };
+            self.index.insert_unique(hash(seed, parent, &element), id, again);
+            if let Some(parent) = self.get_mut(parent) {
+                parent.children.insert(element, id);
+            }
         }
         id
     }
@@ -314,6 +332,9 @@ impl Tree {
     fn remove_leaf(&mut self, id: NodeId) {
         self.take_servers(id, |_| true);
         let Some(node) = self.nodes.get_mut(index(id)).and_then(Option::take) else { return };
+        if let Ok(place) = self.index.find_entry(node.hash(self.seed), |other| *other == id) {
+            place.remove();
+        }
         self.free.push(id);
         if let Some(parent) = self.get_mut(node.parent) {
             parent.children.remove(&*node.element);
@@ -349,12 +370,28 @@ impl Tree {
             () if servers != self.servers => Err("servers"),
             () if made != self.made => Err("nodes per principal"),
             () if filed != self.expiry.len() => Err("expiry index"),
+            () if self.index.len() + 1 != self.len() => Err("index of names"),
             () if late => Err("a deadline before the one that is filed"),
             () if useless => Err("a useless node"),
             () if both => Err("children beside servers"),
             () => Ok(()),
         }
     }
+}
+
+/// Multiplies and folds eight bytes at a time, from a seed; for an index in memory, never for anything that is stored.
+fn hash(seed: u64, parent: NodeId, element: &str) -> u64 {
+    let fold = |state: u64, word: u64| {
+        let wide = u128::from(state ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        u64::try_from(wide >> 64).unwrap_or(0) ^ u64::try_from(wide & u128::from(u64::MAX)).unwrap_or(0)
+    };
+    let (words, rest) = element.as_bytes().as_chunks::<8>();
+    let mut last = [0; 8];
+    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+    let length = u64::try_from(element.len()).unwrap_or(u64::MAX);
+    let state = fold(seed ^ 0x2545_f491_4f6c_dd1d, u64::from(parent.0) << 32 ^ length);
+    let state = words.iter().fold(state, |state, word| fold(state, u64::from_le_bytes(*word)));
+    fold(state, u64::from_le_bytes(last))
 }
 
 fn index(id: NodeId) -> usize {
