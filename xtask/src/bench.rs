@@ -17,6 +17,13 @@ struct Bench {
 /// Every benchmark.
 const BENCHES: &[Bench] = &[
     Bench { name: "mon-sync", package: "cuttlebone-interop", example: "bench_mon_sync", peers: true },
+    Bench { name: "mounttable", package: "cuttlebone-mounttable", example: "bench_mounttable", peers: false },
+    Bench {
+        name: "publisher",
+        package: "cuttlebone-mounttable-etcd",
+        example: "bench_publisher",
+        peers: false,
+    },
     Bench { name: "wire", package: "cuttlebone-wire", example: "bench_wire", peers: false },
 ];
 

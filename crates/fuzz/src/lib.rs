@@ -9,6 +9,7 @@ mod cli;
 mod link;
 mod mon;
 mod monsync;
+mod mounttable;
 mod msgr;
 mod store;
 mod wire;
@@ -43,6 +44,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "monsync_v1_requester", run: monsync::v1_requester },
     Target { name: "monsync_v2_provider", run: monsync::v2_provider },
     Target { name: "monsync_v2_requester", run: monsync::v2_requester },
+    Target { name: "mounttable_glob", run: mounttable::glob },
+    Target { name: "mounttable_name", run: mounttable::name },
+    Target { name: "mounttable_table", run: mounttable::table },
     Target { name: "msgr_control", run: msgr::control },
     Target { name: "msgr_frames", run: msgr::frames },
     Target { name: "store_block", run: store::block },
