@@ -21,6 +21,10 @@ const TOOLS: &[Tool] = &[
     Tool { program: "monmaptool", package: "ceph-base", suite: "interop" },
     Tool { program: "ceph-kvstore-tool", package: "ceph-base", suite: "interop" },
     Tool { program: "ceph-monstore-tool", package: "ceph-mon", suite: "interop" },
+    Tool { program: "etcd", package: "etcd-server", suite: "interop" },
+    Tool { program: "etcdctl", package: "etcd-client", suite: "interop" },
+    // At build time, by the client of etcd alone.
+    Tool { program: "protoc", package: "protobuf-compiler", suite: "interop" },
     Tool { program: "setpriv", package: "util-linux", suite: "interop" },
 ];
 
