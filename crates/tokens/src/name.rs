@@ -13,6 +13,8 @@ use crate::slab::Slab;
 use crate::{DrainReport, Epoch, HOLDERS_REPORTED_MAX, Holder, Limits, OwnerId, Rules, Seq};
 
 mod line;
+#[cfg(all(test, feature = "std", not(loom)))]
+mod model;
 mod registration;
 mod tokens;
 mod wakes;
