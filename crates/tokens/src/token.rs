@@ -36,6 +36,11 @@ impl Token {
         }
     }
 
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.cell.name
+    }
+
     /// The incarnation it was granted to.
     pub const fn epoch(&self) -> Epoch {
         self.epoch
