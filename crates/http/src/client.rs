@@ -1,5 +1,6 @@
 use core::time::Duration;
 use std::io;
+use std::os::fd::OwnedFd;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, Limited};
@@ -149,10 +150,11 @@ impl Client {
             })
         };
         let stream = self.in_time(dialled).await?.map_err(|error| self.unreachable(error))?;
+        let socket = stream.duplicate().map_err(|error| self.unreachable(error))?;
         let (sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.unreachable(error))?;
         let task = tokio::spawn(async move { drop(connection.await) });
-        Ok(Connection { client: self.clone(), sender, task })
+        Ok(Connection { client: self.clone(), sender, task, socket })
     }
 
     async fn open<B: Serialize>(&self, path: &str, body: &B, terms: LeaseTerms) -> Result<Life, ClientError> {
@@ -176,6 +178,14 @@ pub struct Connection {
     client: Client,
     sender: SendRequest<Full<Bytes>>,
     task: JoinHandle<()>,
+    socket: OwnedFd,
+}
+
+impl Connection {
+    /// The socket once more, for a child process to keep open.
+    pub(crate) fn socket(&self) -> io::Result<OwnedFd> {
+        self.socket.try_clone()
+    }
 }
 
 impl Drop for Connection {

@@ -1,4 +1,6 @@
 use core::time::Duration;
+use std::io;
+use std::os::fd::OwnedFd;
 
 use tokio::time::{Instant, sleep_until};
 
@@ -16,7 +18,7 @@ const RENEWALS: u32 = 3;
 pub struct Life {
     client: Client,
     /// Dropping it is the end of this life.
-    _connection: Connection,
+    connection: Connection,
     lines: Option<Lines>,
     terms: LeaseTerms,
     lease: Option<Lease>,
@@ -46,7 +48,7 @@ pub enum Ending {
 
 impl Life {
     pub(crate) const fn new(client: Client, connection: Connection, lines: Lines, terms: LeaseTerms) -> Self {
-        Self { client, _connection: connection, lines: Some(lines), terms, lease: None, fenced: false }
+        Self { client, connection, lines: Some(lines), terms, lease: None, fenced: false }
     }
 
     /// Waits until it is granted or registered, and tells `watch` of every line before that.
@@ -134,6 +136,15 @@ impl Life {
                 }
             }
         }
+    }
+
+    /// The socket once more. A child process that inherits it keeps this life going when its parent is killed.
+    ///
+    /// # Errors
+    ///
+    /// If there are too many open files.
+    pub fn socket(&self) -> io::Result<OwnedFd> {
+        self.connection.socket()
     }
 
     /// Stops renewing and closes the connection, as dropping it does.

@@ -46,6 +46,16 @@ impl FromStr for Address {
     }
 }
 
+impl Address {
+    /// Whether no network lies between: a Unix socket, or a loopback address in numbers.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Unix(_) => true,
+            Self::Tcp(text) => text.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback()),
+        }
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -193,7 +193,7 @@ impl Session {
             return;
         }
         let mut beat = Instant::now() + lease / 3;
-        let last = loop {
+        let farewell = loop {
             tokio::select! {
                 biased;
                 () = guard.fenced(), if !fenced => {
@@ -227,7 +227,7 @@ impl Session {
         };
         drop(guard);
         drop(entry);
-        let _ = lines.0.try_send(last);
+        let _ = lines.0.try_send(farewell);
     }
 }
 
