@@ -17,6 +17,7 @@ struct Bench {
 /// Every benchmark.
 const BENCHES: &[Bench] = &[
     Bench { name: "mon-sync", package: "cuttlebone-interop", example: "bench_mon_sync", peers: true },
+    Bench { name: "tokens", package: "cuttlebone-http", example: "bench_tokens", peers: false },
     Bench { name: "wire", package: "cuttlebone-wire", example: "bench_wire", peers: false },
 ];
 

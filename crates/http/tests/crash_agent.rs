@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-const ROUNDS: u32 = 100;
+const ROUNDS: u32 = 250;
 const WORKERS: usize = 4;
 /// Each worker writes this many operations without waiting for an answer.
 const IN_FLIGHT: usize = 8;

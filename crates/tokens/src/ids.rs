@@ -6,7 +6,8 @@ use core::fmt;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
 
-/// Which token: a number that strictly grows with every token a registry grants.
+/// Which token: a number that strictly grows with every token a registry grants, and starts over with the registry.
+/// With its [`Epoch`] it is unique for good.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(pub u64);
 

@@ -179,7 +179,7 @@ impl Registry {
                 _ => AcquireError::Closed,
             })?;
             if let Some(result) = cell.enter(|name, cx| name.reclaim(cx, epoch, seq, class, slots)) {
-                return result.map(|grant| Token::new(cell, grant, epoch));
+                return result.map(|grant| Token::new(cell, grant));
             }
         }
     }

@@ -13,14 +13,13 @@ use crate::{AcquireError, Class, Epoch, Fence, Seq, Sleep, Watching, set_waker};
 #[must_use = "the token is given back when this is dropped"]
 pub struct Token {
     cell: Arc<Cell>,
-    epoch: Epoch,
     grant: Grant,
     forgotten: bool,
 }
 
 impl Token {
-    pub(crate) const fn new(cell: Arc<Cell>, grant: Grant, epoch: Epoch) -> Self {
-        Self { cell, epoch, grant, forgotten: false }
+    pub(crate) const fn new(cell: Arc<Cell>, grant: Grant) -> Self {
+        Self { cell, grant, forgotten: false }
     }
 
     pub(crate) fn take(
@@ -30,7 +29,7 @@ impl Token {
         slots: u32,
     ) -> Result<Self, AcquireError> {
         match cell.with(|name, cx| name.acquire(cx, epoch, class, slots, None)) {
-            Ok(Acquired::Granted(grant)) => Ok(Self::new(cell, grant, epoch)),
+            Ok(Acquired::Granted(grant)) => Ok(Self::new(cell, grant)),
             Ok(Acquired::Waiting(_)) => Err(AcquireError::WouldBlock),
             Err(error) => Err(through_a_handle(error)),
         }
@@ -43,28 +42,28 @@ impl Token {
 
     /// The incarnation it was granted to.
     pub const fn epoch(&self) -> Epoch {
-        self.epoch
+        self.grant.epoch()
     }
 
-    /// Its number, greater than that of every token this registry granted before.
+    /// Its number, greater than that of every token this registry granted since it was opened.
     pub const fn seq(&self) -> Seq {
         self.grant.seq()
     }
 
     /// What to show the resource.
     pub fn fence(&self) -> Fence {
-        Fence::new(&self.cell.name, self.epoch, self.grant.seq())
+        Fence::new(&self.cell.name, self.epoch(), self.grant.seq())
     }
 
     /// Whether its incarnation still has the name. If not, the work may finish but should not grow.
     pub fn is_current(&self) -> bool {
-        self.cell.with(|name, _| name.current() == Some(self.epoch))
+        self.cell.with(|name, _| name.current() == Some(self.epoch()))
     }
 
     /// Ends when the holder is told to stop: its incarnation was preempted or fenced by force. The mere end of the
     /// owner is no reason.
     pub fn fenced(&self) -> Watching {
-        Watching::new(&self.cell, self.epoch, Watch::Fenced)
+        Watching::new(&self.cell, self.epoch(), Watch::Fenced)
     }
 
     /// Gives it back, as dropping it does.
@@ -90,7 +89,7 @@ impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Token")
             .field("name", &self.cell.name)
-            .field("epoch", &self.epoch)
+            .field("epoch", &self.epoch())
             .field("seq", &self.seq())
             .finish_non_exhaustive()
     }
@@ -156,7 +155,7 @@ impl Future for Acquire {
         let this = &mut *self;
         let Some(cell) = this.cell.take() else { return Poll::Ready(Err(AcquireError::Closed)) };
         let outcome = match this.poll_grant(&cell, cx) {
-            Poll::Ready(Ok(grant)) => Ok(Token::new(cell, grant, this.epoch)),
+            Poll::Ready(Ok(grant)) => Ok(Token::new(cell, grant)),
             Poll::Ready(Err(error)) => Err(through_a_handle(error)),
             Poll::Pending => {
                 let late = this.poll_deadline(&cell, cx);

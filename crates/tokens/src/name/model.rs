@@ -2,7 +2,7 @@
 //!
 //! A state is what the model says; the shipped names ride along and are compared after every action. Two histories that
 //! lead to the same model state are followed once, so the shipped code is seen in every state and on every action, but
-//! not after every history; the random walks in `tests/properties.rs` add those.
+//! not after every history; the fuzz target `tokens_name` adds those.
 
 use alloc::string::String;
 use alloc::vec;

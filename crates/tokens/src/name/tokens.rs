@@ -7,10 +7,17 @@ use cuttlebone_machine::Instant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Grant {
     key: u32,
+    /// Numbers start over when a registry does, and a re-claimed token brings its old one; with the epoch it is unique.
+    epoch: Epoch,
     seq: Seq,
 }
 
 impl Grant {
+    /// The incarnation it was granted to.
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
     /// Its sequence number.
     pub const fn seq(&self) -> Seq {
         self.seq
@@ -167,7 +174,7 @@ impl<W> Name<W> {
 
     /// Ends a token. `false` if it had ended before, which changes nothing.
     pub fn release(&mut self, cx: &mut Cx<'_, W>, grant: Grant) -> bool {
-        if self.held.get(grant.key).is_none_or(|held| held.seq != grant.seq) {
+        if self.held.get(grant.key).is_none_or(|held| (held.epoch, held.seq) != (grant.epoch, grant.seq)) {
             return false;
         }
         self.end(cx, grant.key);
@@ -347,7 +354,7 @@ impl<W> Name<W> {
     fn hold(&mut self, since: Instant, epoch: Epoch, seq: Seq, class: Class, slots: u32) -> Grant {
         self.in_use.add(class, slots);
         let key = self.held.insert(Held { seq, epoch, since, slots, class });
-        Grant { key, seq }
+        Grant { key, epoch, seq }
     }
 }
 
