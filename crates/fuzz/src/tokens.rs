@@ -1,8 +1,8 @@
-use std::cell::Cell;
-use std::time::Duration;
+use core::cell::Cell;
+use core::time::Duration;
 
 use cuttlebone_machine::Instant;
-use cuttlebone_tokens::name::{Acquired, Candidate, Cx, Grant, Name, Numbers, Registering, Waiter};
+use cuttlebone_tokens::name::{Acquired, Candidate, Cx, Grant, Name, Registering, Source, Waiter};
 use cuttlebone_tokens::{
     Class, DrainPolicy, Epoch, Fence, Limits, NameState, OwnerId, Rules, Seq, Takeover, parse_epoch_record,
 };
@@ -32,11 +32,16 @@ pub(crate) fn epochs(data: &[u8]) {
 
 #[derive(Default)]
 struct Counting {
+    now: Cell<Instant>,
     epoch: Cell<u64>,
     seq: Cell<u64>,
 }
 
-impl Numbers for Counting {
+impl Source for Counting {
+    fn now(&self) -> Instant {
+        self.now.get()
+    }
+
     fn epoch(&self) -> Epoch {
         self.epoch.set(self.epoch.get() + 1);
         Epoch(self.epoch.get())
@@ -51,8 +56,7 @@ impl Numbers for Counting {
 /// One name and the keys its callers hold.
 struct World {
     name: Name<()>,
-    now: Instant,
-    numbers: Counting,
+    source: Counting,
     candidates: Vec<Candidate>,
     waiters: Vec<Waiter>,
     grants: Vec<Grant>,
@@ -70,15 +74,14 @@ pub(crate) fn name(data: &[u8]) {
     let limits = Limits { tokens: 3, grants_max: 6, waiters_max: 5, registrants_max: 4 };
     let mut world = World {
         name: Name::new(limits, rules, Instant::from_nanos(u64::from(quiet % 32))),
-        now: Instant::ZERO,
-        numbers: Counting::default(),
+        source: Counting::default(),
         candidates: Vec::new(),
         waiters: Vec::new(),
         grants: Vec::new(),
         ended: Vec::new(),
         fenced: Vec::new(),
     };
-    world.numbers.epoch.set(10); // what was given out before the restart
+    world.source.epoch.set(10); // what was given out before the restart
     for operation in operations.chunks_exact(2) {
         world.step(operation[0], operation[1]);
         world.check();
@@ -91,7 +94,7 @@ impl World {
         let owner = OwnerId(u64::from(argument % 3));
         let class = Class::ALL[usize::from(argument / 4 % 3)];
         let pick = |len: usize| usize::from(argument) % len.max(1);
-        let cx = &mut Cx::new(self.now, &self.numbers, true);
+        let cx = &mut Cx::new(&self.source, true);
         match operation % 15 {
             0 => {
                 let takeover =
@@ -148,13 +151,13 @@ impl World {
                 self.ended.push(grant);
             }
             11 => {
-                if let Some(successor) = self.name.view(self.now, 0).successor {
+                if let Some(successor) = self.name.view(self.source.now(), 0).successor {
                     self.name.revoke_older(cx, successor);
                 }
             }
             12 => {
-                self.now = self.now + Duration::from_nanos(u64::from(argument % 16));
-                self.name.handle_timeout(&mut Cx::new(self.now, &self.numbers, true));
+                self.source.now.set(self.source.now() + Duration::from_nanos(u64::from(argument % 16)));
+                self.name.handle_timeout(&mut Cx::new(&self.source, true));
             }
             13 => self.name.resize(cx, u32::from(argument % 6)),
             14 => {
@@ -162,7 +165,7 @@ impl World {
                 self.grants.extend(self.name.reclaim(cx, epoch, seq, class, u32::from(argument % 4)).ok());
                 if argument > 250 {
                     self.name.fence(cx);
-                    self.fenced.extend(self.name.view(self.now, 0).epoch);
+                    self.fenced.extend(self.name.view(self.source.now(), 0).epoch);
                 }
             }
             _ => {}
@@ -170,7 +173,7 @@ impl World {
     }
 
     fn check(&mut self) {
-        let view = self.name.view(self.now, usize::MAX);
+        let view = self.name.view(self.source.now(), usize::MAX);
         assert_eq!(view.outstanding, view.holders.len());
         assert_eq!(view.slots_held, view.holders.iter().map(|holder| u64::from(holder.slots)).sum::<u64>());
         match view.state {
@@ -184,13 +187,14 @@ impl World {
             }
         }
         for grant in &self.ended {
-            assert!(!self.name.release(&mut Cx::new(self.now, &self.numbers, true), *grant));
+            assert!(!self.name.release(&mut Cx::new(&self.source, true), *grant));
         }
     }
 
     /// Everybody goes; nothing is left.
     fn finish(mut self) {
-        let cx = &mut Cx::new(self.now + Duration::from_nanos(64), &self.numbers, true);
+        self.source.now.set(self.source.now() + Duration::from_nanos(64));
+        let cx = &mut Cx::new(&self.source, true);
         for candidate in self.candidates {
             self.name.cancel_register(cx, &candidate);
         }

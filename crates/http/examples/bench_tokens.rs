@@ -3,10 +3,10 @@
 //! `cargo xtask bench tokens --json`
 #![expect(clippy::unwrap_used, clippy::cast_precision_loss, reason = "a benchmark; figures of four digits")]
 
+use core::hint::black_box;
+use core::time::Duration;
 use std::fs;
-use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Duration;
 
 use cuttlebone_http::message::{Event, TokenRequest};
 use cuttlebone_http::{Client, Config as ServiceConfig, Server, TokioClock};
@@ -37,7 +37,7 @@ fn main() {
     }
 }
 
-fn say(what: &str, figures: Value) {
+fn say(what: &str, figures: &Value) {
     println!("{}", json!({ "bench": "tokens", "what": what, "figures": figures }));
 }
 
@@ -67,13 +67,13 @@ fn uncontended() {
         nanos_each(rounds, || drop(black_box(Arc::clone(&semaphore).try_acquire_owned().unwrap())));
     let registry_try = nanos_each(rounds, || drop(black_box(worker.try_acquire().unwrap())));
     let semaphore_wait = nanos_each(rounds, || {
-        drop(black_box(Arc::clone(&semaphore).acquire_owned().now_or_never().unwrap().unwrap()))
+        drop(black_box(Arc::clone(&semaphore).acquire_owned().now_or_never().unwrap().unwrap()));
     });
     let registry_wait =
         nanos_each(rounds, || drop(black_box(worker.acquire().now_or_never().unwrap().unwrap())));
     say(
         "uncontended get and release",
-        json!({
+        &json!({
             "semaphore_try_ns": semaphore_try, "registry_try_ns": registry_try,
             "semaphore_acquire_ns": semaphore_wait, "registry_acquire_ns": registry_wait,
             "times": registry_wait / semaphore_wait,
@@ -122,7 +122,7 @@ fn contended(permits: u32) {
     });
     say(
         "64 tasks on two threads, held across one yield, per cycle",
-        json!({ "permits": permits, "semaphore_ns": by_semaphore, "registry_ns": by_registry, "times": by_registry / by_semaphore }),
+        &json!({ "permits": permits, "semaphore_ns": by_semaphore, "registry_ns": by_registry, "times": by_registry / by_semaphore }),
     );
 }
 
@@ -144,7 +144,7 @@ fn herd() {
     let each = |took: Duration| took.as_nanos() as f64 / HERD as f64;
     say(
         "herd of 10000 waiters, granted in order",
-        json!({ "queue_ns": each(queued), "serve_ns": each(served) }),
+        &json!({ "queue_ns": each(queued), "serve_ns": each(served) }),
     );
 }
 
@@ -170,7 +170,7 @@ fn many_holders() {
     let each = |took: Duration| took.as_nanos() as f64 / f64::from(HOLDERS);
     say(
         "1000000 holders of one name",
-        json!({
+        &json!({
             "bytes_per_holder_with_its_guard": bytes, "guard_bytes": size_of::<Token>(),
             "get_ns": each(get), "release_ns": each(release), "get_and_release_among_all_ns": one_more,
         }),
@@ -193,7 +193,7 @@ fn many_names() {
     let each = |took: Duration| took.as_nanos() as f64 / NAMES as f64;
     say(
         "100000 names",
-        json!({
+        &json!({
             "bytes_per_name_with_its_registration": bytes, "register_ns": each(took),
             "unregister_ns": each(start.elapsed()), "get_and_release_of_one_ns": pair,
         }),
@@ -213,7 +213,7 @@ fn takeover() {
         let next = registry.register("n", OwnerId(owner), Takeover::Preempt).now_or_never().unwrap().unwrap();
         current = next;
     });
-    say("one name", json!({ "register_and_unregister_ns": again, "takeover_ns": preempt }));
+    say("one name", &json!({ "register_and_unregister_ns": again, "takeover_ns": preempt }));
 }
 
 /// Get and release through HTTP on loopback, client and service in this process on two threads.
@@ -226,7 +226,7 @@ fn over_http() {
         let registry = registry(1_000);
         let owner = register(&registry, "n", 1);
         let epoch = Some(owner.epoch().0);
-        tokio::spawn(server.serve(registry.clone(), std::future::pending()));
+        tokio::spawn(server.serve(registry.clone(), core::future::pending()));
         let start = Instant::now();
         let tasks = (0..CLIENTS).map(|_| {
             let client = client.clone();
@@ -254,7 +254,7 @@ fn over_http() {
     let pairs = latencies.len() as f64 / took.as_secs_f64();
     say(
         "get and release over HTTP on loopback, 16 clients",
-        json!({ "pairs_per_second": pairs, "p50_us": percentile(50), "p99_us": percentile(99) }),
+        &json!({ "pairs_per_second": pairs, "p50_us": percentile(50), "p99_us": percentile(99) }),
     );
 }
 

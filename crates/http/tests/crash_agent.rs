@@ -4,10 +4,10 @@
 //! The agents are processes: this test binary once more, in another role. `CUTTLEBONE_ROUNDS` says how many there are.
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+use core::time::Duration;
 use std::env;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use cuttlebone_http::message::{Event, LeaseTerms, RegisterRequest, TakeoverName, TokenRequest};
 use cuttlebone_http::{Address, Client, Config, Server, TokioClock};
@@ -140,7 +140,7 @@ fn no_operation_of_a_killed_agent_takes_effect_after_one_of_its_successor() {
         let registry = Registry::new(cuttlebone_tokens::Config::default(), TokioClock::new());
         let server = Server::bind(&"127.0.0.1:0".parse().unwrap(), Config::default()).await.unwrap();
         let service = server.address();
-        tokio::spawn(server.serve(registry, std::future::pending()));
+        tokio::spawn(server.serve(registry, core::future::pending()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (newest, mut seen) = watch::channel(Epoch(0));

@@ -1,10 +1,10 @@
 //! The service and its client over real sockets on loopback.
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use core::time::Duration;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::time::Duration;
 
 use cuttlebone_http::message::{Event, LeaseTerms, RegisterRequest, TakeoverName, TokenRequest};
 use cuttlebone_http::{
@@ -35,7 +35,7 @@ impl Service {
     async fn with(registry: Registry, config: Config) -> Self {
         let server = Server::bind(&"127.0.0.1:0".parse().unwrap(), config).await.unwrap();
         let address = server.address();
-        let task = tokio::spawn(server.serve(registry.clone(), std::future::pending()));
+        let task = tokio::spawn(server.serve(registry.clone(), core::future::pending()));
         Self { address, registry, task }
     }
 
@@ -320,7 +320,7 @@ async fn a_unix_socket_is_private_survives_a_killed_service_and_belongs_to_one()
     let server = Server::bind(&address, Config::default()).await.unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let registry = Registry::new(cuttlebone_tokens::Config::default(), TokioClock::new());
-    let task = tokio::spawn(server.serve(registry, std::future::pending()));
+    let task = tokio::spawn(server.serve(registry, core::future::pending()));
     let mut life = Client::new(address.clone(), None).token("n", &token(None)).await.unwrap();
     granted(&mut life).await;
     let second = Server::bind(&address, Config::default()).await.unwrap_err();
@@ -363,8 +363,12 @@ async fn after_a_restart_of_the_service_an_old_token_is_reclaimed_and_drained() 
     };
     let service = Service::with(registry, Config { lease, ..Config::default() }).await;
     let client = service.client();
-    let reclaim =
-        cuttlebone_http::message::ReclaimRequest { epoch, seq, class: Default::default(), slots: 1 };
+    let reclaim = cuttlebone_http::message::ReclaimRequest {
+        epoch,
+        seq,
+        class: cuttlebone_http::message::ClassName::default(),
+        slots: 1,
+    };
     let mut old = client.reclaim("n", &reclaim).await.unwrap();
     assert_eq!(granted(&mut old).await, seq);
     let mut next = client.register(&owner(TakeoverName::Deny)).await.unwrap();

@@ -39,8 +39,7 @@ impl Cell {
         self: &Arc<Self>,
         call: impl FnOnce(&mut Name<Waker>, &mut Cx<'_, Waker>) -> R,
     ) -> R {
-        let now = self.shared.clock.now();
-        self.run(now, lock(&self.state), call)
+        self.run(lock(&self.state), call)
     }
 
     /// As [`with`](Self::with), unless the name was forgotten meanwhile: then the caller looks it up again.
@@ -48,18 +47,16 @@ impl Cell {
         self: &Arc<Self>,
         call: impl FnOnce(&mut Name<Waker>, &mut Cx<'_, Waker>) -> R,
     ) -> Option<R> {
-        let now = self.shared.clock.now();
         let state = lock(&self.state);
-        (!state.retired).then(|| self.run(now, state, call))
+        (!state.retired).then(|| self.run(state, call))
     }
 
     fn run<R>(
         self: &Arc<Self>,
-        now: Instant,
         mut state: MutexGuard<'_, State>,
         call: impl FnOnce(&mut Name<Waker>, &mut Cx<'_, Waker>) -> R,
     ) -> R {
-        let mut cx = Cx::new(now, &*self.shared, self.shared.bus.is_heard());
+        let mut cx = Cx::new(&*self.shared, self.shared.bus.is_heard());
         let result = call(&mut state.name, &mut cx);
         let Cx { wake, events, .. } = cx;
         let listeners = match events {

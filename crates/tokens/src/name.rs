@@ -30,8 +30,10 @@ use registration::Applicant;
 use tokens::{Held, Request, Use};
 use watch::Watcher;
 
-/// Where epochs and sequence numbers come from.
-pub trait Numbers {
+/// Where time, epochs and sequence numbers come from; each is asked for only when it is needed.
+pub trait Source {
+    /// What time it is.
+    fn now(&self) -> Instant;
     /// An epoch greater than every one before. The caller has made sure that there is one.
     fn epoch(&self) -> Epoch;
     /// A sequence number greater than every one before.
@@ -41,10 +43,8 @@ pub trait Numbers {
 /// What a call is given, and what it leaves behind.
 #[expect(clippy::exhaustive_structs, reason = "the caller makes it for every call")]
 pub struct Cx<'a, W> {
-    /// When the call happens.
-    pub now: Instant,
-    /// Where numbers come from.
-    pub numbers: &'a dyn Numbers,
+    /// Where time and numbers come from.
+    pub source: &'a dyn Source,
     /// Whom to wake, in this order, once the name is unlocked.
     pub wake: Wakes<W>,
     /// What happened, in order; `None` when nobody listens.
@@ -53,14 +53,14 @@ pub struct Cx<'a, W> {
 
 impl<W> fmt::Debug for Cx<'_, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cx").field("now", &self.now).field("events", &self.events).finish_non_exhaustive()
+        f.debug_struct("Cx").field("events", &self.events).finish_non_exhaustive()
     }
 }
 
 impl<'a, W> Cx<'a, W> {
-    /// A call at `now`; events are kept if `listening`.
-    pub fn new(now: Instant, numbers: &'a dyn Numbers, listening: bool) -> Self {
-        Self { now, numbers, wake: Wakes::None, events: listening.then(Vec::new) }
+    /// A call; events are kept if `listening`.
+    pub fn new(source: &'a dyn Source, listening: bool) -> Self {
+        Self { source, wake: Wakes::None, events: listening.then(Vec::new) }
     }
 
     fn tell(&mut self, event: impl FnOnce() -> EventKind) {

@@ -11,7 +11,7 @@ use cuttlebone_machine::Instant;
 use crate::cell::{Cell, Due};
 use crate::epochs::Epochs;
 use crate::events::Bus;
-use crate::name::{Name, Numbers};
+use crate::name::{Name, Source};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, lock};
 use crate::{
@@ -206,13 +206,13 @@ impl Registry {
     /// One name as it is now, with at most `holders_max` holders.
     pub fn lookup(&self, name: &str, holders_max: usize) -> Option<View> {
         let cell = self.shared().find(name)?;
-        Some(cell.with(|name, cx| name.view(cx.now, holders_max)))
+        Some(cell.with(|name, cx| name.view(cx.source.now(), holders_max)))
     }
 
     /// Every name in use, in order, each with at most `holders_max` holders. Each name by itself is a consistent cut.
     pub fn snapshot(&self, holders_max: usize) -> Vec<(Arc<str>, View)> {
         let cells: Vec<Arc<Cell>> = lock(&self.shared().map).cells.values().cloned().collect();
-        let view = |cell: &Arc<Cell>| cell.with(|name, cx| name.view(cx.now, holders_max));
+        let view = |cell: &Arc<Cell>| cell.with(|name, cx| name.view(cx.source.now(), holders_max));
         cells.iter().map(|cell| (Arc::clone(&cell.name), view(cell))).collect()
     }
 
@@ -280,7 +280,11 @@ impl Shared {
     }
 }
 
-impl Numbers for Shared {
+impl Source for Shared {
+    fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
     fn epoch(&self) -> Epoch {
         self.epochs.take()
     }

@@ -132,8 +132,15 @@ impl Acquire {
             self.waiter = None;
             return Poll::Ready(outcome);
         }
-        let (epoch, class, slots, waker) = (self.epoch, self.class, self.slots, cx.waker().clone());
-        match cell.with(|name, cx| name.acquire(cx, epoch, class, slots, Some(waker)))? {
+        let (epoch, class, slots) = (self.epoch, self.class, self.slots);
+        let asked = cell.with(|name, context| match name.acquire(context, epoch, class, slots, None) {
+            // A waker costs two atomic operations, so only those who wait have one.
+            Err(AcquireError::WouldBlock) => {
+                name.acquire(context, epoch, class, slots, Some(cx.waker().clone()))
+            }
+            decided => decided,
+        });
+        match asked? {
             Acquired::Granted(grant) => Poll::Ready(Ok(grant)),
             Acquired::Waiting(waiter) => {
                 self.waiter = Some(waiter);

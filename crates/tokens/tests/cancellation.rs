@@ -1,8 +1,10 @@
 //! Every public future, dropped after k polls for every k until it ends: nothing may be left behind.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 mod support;
 
-use std::time::Duration;
+use core::time::Duration;
 
 use cuttlebone_machine::Instant;
 use cuttlebone_tokens::{
@@ -27,12 +29,12 @@ impl EpochStore for SlowEpochs {
 
 async fn pending_once() {
     let mut polled = false;
-    std::future::poll_fn(|cx| {
+    core::future::poll_fn(|cx| {
         cx.waker().wake_by_ref();
-        if std::mem::replace(&mut polled, true) {
-            std::task::Poll::Ready(())
+        if core::mem::replace(&mut polled, true) {
+            core::task::Poll::Ready(())
         } else {
-            std::task::Poll::Pending
+            core::task::Poll::Pending
         }
     })
     .await;
@@ -260,7 +262,7 @@ fn the_watchdog_can_be_dropped_at_every_await_point_and_another_goes_on() {
         drop(watchdog);
         assert_pending(&mut registry.watchdog());
     }
-    let heard = std::iter::from_fn(|| futures::StreamExt::next(&mut events).now_or_never().flatten());
+    let heard = core::iter::from_fn(|| futures::StreamExt::next(&mut events).now_or_never().flatten());
     let late = |heard: &cuttlebone_tokens::Heard| format!("{heard:?}").contains("WatchdogLate");
     assert_eq!(heard.filter(late).count(), 5);
     drop(token);

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::time::Duration;
+use core::time::Duration;
 
 use cuttlebone_machine::Instant;
 use cuttlebone_tokens::{
@@ -143,7 +143,7 @@ fn case_11_a_second_release_changes_nothing() {
     use cuttlebone_tokens::name::{Acquired, Cx, Name, Registering};
     let numbers = Counting::default();
     let mut name = Name::<()>::new(Limits::default(), Rules::default(), Instant::ZERO);
-    let cx = &mut Cx::new(Instant::ZERO, &numbers, true);
+    let cx = &mut Cx::new(&numbers, true);
     let Ok(Registering::Active(epoch)) = name.register(cx, A, Takeover::Deny, ()) else { panic!() };
     let Ok(Acquired::Granted(first)) = name.acquire(cx, epoch, Class::Light, 1, None) else { panic!() };
     assert!(name.release(cx, first));
@@ -244,7 +244,7 @@ fn case_17_a_drain_that_does_not_end_is_reported_and_escalated() {
         assert_pending(&mut next);
         clock.advance(rules.watchdog_period);
         assert_pending(&mut next);
-        let heard = std::iter::from_fn(|| events.next().now_or_never().flatten());
+        let heard = core::iter::from_fn(|| events.next().now_or_never().flatten());
         let reports: Vec<_> = heard
             .filter_map(|heard| match heard {
                 Heard::Event { kind: EventKind::WatchdogLate(report), .. } => Some(report),
@@ -304,7 +304,7 @@ fn case_20_an_owner_that_is_also_the_holder_dies_and_the_name_is_free_at_once() 
     let task = (token, registration); // a tuple drops its fields in order: the token goes first
     drop(task);
     assert!(registry.lookup("n", 0).is_none());
-    let heard: Vec<_> = std::iter::from_fn(|| events.next().now_or_never().flatten()).collect();
+    let heard: Vec<_> = core::iter::from_fn(|| events.next().now_or_never().flatten()).collect();
     let drained = |heard: &Heard| matches!(heard, Heard::Event { kind: EventKind::Draining { .. }, .. });
     assert!(!heard.iter().any(drained), "no drain, so no timer, was started: {heard:?}");
 }
@@ -319,7 +319,7 @@ fn case_21_release_and_death_of_the_same_caller_end_its_grant_once() {
     registry.owner_down(A);
     token.release();
     registry.owner_down(A);
-    let heard = std::iter::from_fn(|| events.next().now_or_never().flatten());
+    let heard = core::iter::from_fn(|| events.next().now_or_never().flatten());
     let ends = |heard: &Heard| matches!(heard, Heard::Event { kind: EventKind::Released { .. }, .. });
     assert_eq!(heard.filter(ends).count(), 1);
 }
@@ -450,16 +450,19 @@ fn a_command_that_panics_gives_its_token_back() {
     let registration = register(&registry, "n", A);
     let control = Control::new(registration.worker());
     let call = control.call(Class::Light, async |_fence| panic!("the command fails"));
-    let panicked: Result<Result<(), _>, _> = now(std::panic::AssertUnwindSafe(call).catch_unwind());
+    let panicked: Result<Result<(), _>, _> = now(core::panic::AssertUnwindSafe(call).catch_unwind());
     assert!(panicked.is_err());
     let fence = now(control.call(Class::Light, async |fence| fence)).unwrap();
     assert!(fence.is_of("n"));
 }
 
 #[derive(Default)]
-struct Counting(std::cell::Cell<u64>);
+struct Counting(core::cell::Cell<u64>);
 
-impl cuttlebone_tokens::name::Numbers for Counting {
+impl cuttlebone_tokens::name::Source for Counting {
+    fn now(&self) -> Instant {
+        Instant::ZERO
+    }
     fn epoch(&self) -> Epoch {
         Epoch(self.0.replace(self.0.get() + 1) + 1)
     }

@@ -3,10 +3,11 @@
 
 mod support;
 
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::task::{Context, Waker};
+use core::time::Duration;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Wake, Waker};
-use std::time::Duration;
+use std::task::Wake;
 
 use cuttlebone_machine::{Entropy, Instant, SplitMix};
 use cuttlebone_tokens::{
@@ -282,7 +283,7 @@ fn invariant_18_registering_twice_with_an_end_between_gives_two_epochs() {
     let epoch = first.epoch();
     now(first.unregister());
     assert!(register(&registry, "n", A).epoch() > epoch);
-    let heard: Vec<_> = std::iter::from_fn(|| events.next().now_or_never().flatten()).collect();
+    let heard: Vec<_> = core::iter::from_fn(|| events.next().now_or_never().flatten()).collect();
     assert_eq!(heard.len(), 4, "registered, unregistered, twice: {heard:?}");
 }
 

@@ -144,7 +144,7 @@ fn remark(global: &Global, event: &Event) {
         _ if global.quiet => {}
         Event::Waiting => crate::complain("waiting"),
         Event::Draining { epoch } => {
-            crate::complain(format_args!("next, with epoch {epoch}; older tokens are still out"))
+            crate::complain(format_args!("next, with epoch {epoch}; older tokens are still out"));
         }
         _ => {}
     }

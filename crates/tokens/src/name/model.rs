@@ -130,11 +130,15 @@ struct Counters {
 
 #[derive(Default)]
 struct Counting {
+    now: Instant,
     epoch: Cell<u64>,
     seq: Cell<u64>,
 }
 
-impl Numbers for Counting {
+impl Source for Counting {
+    fn now(&self) -> Instant {
+        self.now
+    }
     fn epoch(&self) -> Epoch {
         self.epoch.set(self.epoch.get() + 1);
         Epoch(self.epoch.get())
@@ -151,7 +155,7 @@ const WINDOW_END: Instant = Instant::from_nanos(1_000);
 
 impl World {
     fn limits(self) -> Limits {
-        Limits { tokens: u32::try_from(self.tokens).unwrap(), ..Limits::default() }
+        Limits { tokens: u32::try_from(self.tokens).expect("a small world"), ..Limits::default() }
     }
 
     fn fresh(self, quiet_until: Instant) -> Name<()> {
@@ -403,8 +407,8 @@ impl State {
 impl Shipped {
     fn call<R>(&mut self, n: usize, now: Instant, f: impl FnOnce(&mut Name<()>, &mut Cx<'_, ()>) -> R) -> R {
         let (name, counters) = &mut self.names[n];
-        let counting = Counting { epoch: Cell::new(counters.epoch), seq: Cell::new(counters.seq) };
-        let result = f(name, &mut Cx::new(now, &counting, true));
+        let counting = Counting { now, epoch: Cell::new(counters.epoch), seq: Cell::new(counters.seq) };
+        let result = f(name, &mut Cx::new(&counting, true));
         *counters = Counters { epoch: counting.epoch.get(), seq: counting.seq.get() };
         result
     }
@@ -633,10 +637,10 @@ impl State {
                         let Some(ahead) = ahead else { return false };
                         match state.holders[ahead] {
                             Holding::Token { picked_up: false, .. } => {
-                                step(&mut state, Action::PickUp(ahead))
+                                step(&mut state, Action::PickUp(ahead));
                             }
                             Holding::Token { running: true, .. } => {
-                                step(&mut state, Action::EndOperation(ahead))
+                                step(&mut state, Action::EndOperation(ahead));
                             }
                             _ => step(&mut state, Action::Release(ahead)),
                         }
@@ -786,16 +790,14 @@ impl Model for World {
 impl World {
     fn name_actions(&self, state: &State, n: usize, actions: &mut Vec<Action>) {
         let spec = &state.names[n];
-        let epochs_left = spec.last + Small::try_from(spec.line.len()).unwrap() < self.epochs;
+        let epochs_left = spec.last + Small::try_from(spec.line.len()).expect("a small world") < self.epochs;
         for owner in 0..self.owners {
             let waits = spec.line.contains(&owner)
                 || matches!(spec.phase, SpecPhase::Draining { next: Some((o, _)), .. } if o == owner);
             match spec.phase {
                 _ if waits => actions.push(Action::GiveUpRegistering(n, owner)),
-                SpecPhase::Active { owner: current, handles, .. } if current == owner => {
-                    if handles == 1 {
-                        actions.push(Action::Register(n, owner, Takeover::Deny));
-                    }
+                SpecPhase::Active { owner: current, handles, .. } if current == owner && handles == 1 => {
+                    actions.push(Action::Register(n, owner, Takeover::Deny));
                 }
                 SpecPhase::Free if epochs_left => actions.push(Action::Register(n, owner, Takeover::Deny)),
                 SpecPhase::Draining { next: None, .. } if epochs_left => {

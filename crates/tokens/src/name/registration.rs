@@ -112,12 +112,12 @@ impl<W> Name<W> {
     }
 
     fn put_next(&mut self, cx: &mut Cx<'_, W>, owner: OwnerId, keys: &[u32]) {
-        let epoch = cx.numbers.epoch();
+        let epoch = cx.source.epoch();
         for key in keys {
             self.stand(*key, Standing::Next(epoch));
         }
         let (failing, patience) =
-            (self.rules.drain_policy == DrainPolicy::Fail, cx.now + self.rules.drain_max);
+            (self.rules.drain_policy == DrainPolicy::Fail, cx.source.now() + self.rules.drain_max);
         if let Phase::Draining(drain) = &mut self.phase {
             drain.successor = Some(Successor { owner, epoch, keys: keys.to_vec() });
             if failing {
@@ -261,7 +261,7 @@ impl<W> Name<W> {
     }
 
     fn begin_drain(&mut self, cx: &mut Cx<'_, W>, from: Epoch) {
-        let since = cx.now;
+        let since = cx.source.now();
         self.phase = Phase::Draining(Drain {
             from,
             since,
@@ -311,7 +311,7 @@ impl<W> Name<W> {
     /// Ends the drain if nothing keeps it: no older token, no recovery window.
     pub(super) fn settle(&mut self, cx: &mut Cx<'_, W>) {
         let Phase::Draining(drain) = &mut self.phase else { return };
-        if !self.held.is_empty() || cx.now < self.quiet_until {
+        if !self.held.is_empty() || cx.source.now() < self.quiet_until {
             return;
         }
         let successor = drain.successor.take();
@@ -334,7 +334,7 @@ impl<W> Name<W> {
     /// Tells the time. Early, late or repeated calls change nothing that is not due.
     pub fn handle_timeout(&mut self, cx: &mut Cx<'_, W>) {
         self.settle(cx);
-        let (now, period, policy) = (cx.now, self.rules.watchdog_period, self.rules.drain_policy);
+        let (now, period, policy) = (cx.source.now(), self.rules.watchdog_period, self.rules.drain_policy);
         let Phase::Draining(drain) = &mut self.phase else { return };
         let (since, from) = (drain.since, drain.from);
         let late = drain.report_at <= now;
@@ -360,7 +360,7 @@ impl<W> Name<W> {
     }
 
     fn fail_successor(&mut self, cx: &mut Cx<'_, W>, since: cuttlebone_machine::Instant) {
-        let report = self.report(cx.now, since);
+        let report = self.report(cx.source.now(), since);
         let Phase::Draining(Drain { successor, .. }) = &mut self.phase else { return };
         for key in successor.take().into_iter().flat_map(|next| next.keys) {
             self.decide(cx, key, Err(RegisterError::DrainTimeout(report.clone())));

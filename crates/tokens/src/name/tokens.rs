@@ -227,7 +227,7 @@ impl<W> Name<W> {
         if self.closed {
             return Err(AcquireError::Closed);
         }
-        if cx.now >= self.quiet_until || self.reclaimed.contains(&(epoch, seq)) {
+        if cx.source.now() >= self.quiet_until || self.reclaimed.contains(&(epoch, seq)) {
             return Err(AcquireError::NothingToReclaim);
         }
         if self.held.len() >= self.limits.grants_max as usize {
@@ -235,7 +235,7 @@ impl<W> Name<W> {
         }
         self.reclaimed.insert((epoch, seq));
         self.recover(cx, epoch);
-        Ok(self.hold(cx.now, epoch, seq, class, slots))
+        Ok(self.hold(cx.source.now(), epoch, seq, class, slots))
     }
 
     /// Changes how many slots there are. A smaller number takes nothing back; waiters it can never serve fail.
@@ -346,9 +346,9 @@ impl<W> Name<W> {
     }
 
     fn grant(&mut self, cx: &mut Cx<'_, W>, epoch: Epoch, class: Class, slots: u32) -> Grant {
-        let seq = cx.numbers.seq();
+        let seq = cx.source.seq();
         cx.tell(|| EventKind::Granted { seq, epoch });
-        self.hold(cx.now, epoch, seq, class, slots)
+        self.hold(cx.source.now(), epoch, seq, class, slots)
     }
 
     fn hold(&mut self, since: Instant, epoch: Epoch, seq: Seq, class: Class, slots: u32) -> Grant {

@@ -1,10 +1,11 @@
 //! A clock that a test moves, and ways to poll a future once.
 #![allow(dead_code, reason = "every test file uses its part of it")]
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
-use std::pin::{Pin, pin};
+use core::pin::{Pin, pin};
+use core::task::{Context, Poll, Waker};
+use core::time::Duration;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use cuttlebone_machine::Instant;
 use cuttlebone_tokens::{Clock, Config, Limits, OwnerId, Registration, Registry, Sleep, Takeover};
@@ -24,7 +25,7 @@ impl TestClock {
         let woken = {
             let mut state = self.0.lock().unwrap();
             state.now = state.now + by;
-            std::mem::take(&mut state.sleepers)
+            core::mem::take(&mut state.sleepers)
         };
         woken.into_iter().for_each(Waker::wake);
     }
@@ -42,7 +43,7 @@ impl Clock for TestClock {
 
     fn until(&self, at: Instant) -> Sleep {
         let clock = self.clone();
-        Box::pin(std::future::poll_fn(move |cx| {
+        Box::pin(core::future::poll_fn(move |cx| {
             let mut state = clock.0.lock().unwrap();
             if state.now >= at {
                 return Poll::Ready(());
