@@ -34,6 +34,10 @@ use watch::Watcher;
 pub trait Source {
     /// What time it is.
     fn now(&self) -> Instant;
+    /// About what time it is; for ages in reports.
+    fn now_coarse(&self) -> Instant {
+        self.now()
+    }
     /// An epoch greater than every one before. The caller has made sure that there is one.
     fn epoch(&self) -> Epoch;
     /// A sequence number greater than every one before.

@@ -285,6 +285,10 @@ impl Source for Shared {
         self.clock.now()
     }
 
+    fn now_coarse(&self) -> Instant {
+        self.clock.now_coarse()
+    }
+
     fn epoch(&self) -> Epoch {
         self.epochs.take()
     }

@@ -235,7 +235,7 @@ impl<W> Name<W> {
         }
         self.reclaimed.insert((epoch, seq));
         self.recover(cx, epoch);
-        Ok(self.hold(cx.source.now(), epoch, seq, class, slots))
+        Ok(self.hold(cx.source.now_coarse(), epoch, seq, class, slots))
     }
 
     /// Changes how many slots there are. A smaller number takes nothing back; waiters it can never serve fail.
@@ -348,7 +348,7 @@ impl<W> Name<W> {
     fn grant(&mut self, cx: &mut Cx<'_, W>, epoch: Epoch, class: Class, slots: u32) -> Grant {
         let seq = cx.source.seq();
         cx.tell(|| EventKind::Granted { seq, epoch });
-        self.hold(cx.source.now(), epoch, seq, class, slots)
+        self.hold(cx.source.now_coarse(), epoch, seq, class, slots)
     }
 
     fn hold(&mut self, since: Instant, epoch: Epoch, seq: Seq, class: Class, slots: u32) -> Grant {
