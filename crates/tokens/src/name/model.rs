@@ -888,7 +888,7 @@ fn a_world_from_outside() {
 
 #[test]
 fn one_name_with_three_owners_and_three_holders_keeps_every_promise() {
-    check(World { names: 1, owners: 3, holders: 3, tokens: 2, epochs: 3, restarts: 0 }, 75_000);
+    check(World { names: 1, owners: 3, holders: 3, tokens: 2, epochs: 2, restarts: 0 }, 12_000);
 }
 
 #[test]
@@ -899,6 +899,12 @@ fn one_name_whose_registry_restarts_keeps_every_promise() {
 #[test]
 fn two_names_with_shared_owners_and_holders_keep_every_promise() {
     check(World { names: 2, owners: 2, holders: 2, tokens: 1, epochs: 1, restarts: 1 }, 28_000);
+}
+
+#[test]
+#[ignore = "some seconds; for the nightly run"]
+fn one_name_with_three_incarnations_keeps_every_promise() {
+    check(World { names: 1, owners: 3, holders: 3, tokens: 2, epochs: 3, restarts: 0 }, 75_000);
 }
 
 #[test]
