@@ -796,8 +796,9 @@ impl World {
                 || matches!(spec.phase, SpecPhase::Draining { next: Some((o, _)), .. } if o == owner);
             match spec.phase {
                 _ if waits => actions.push(Action::GiveUpRegistering(n, owner)),
-                SpecPhase::Active { owner: current, handles, .. } if current == owner && handles == 1 => {
-                    actions.push(Action::Register(n, owner, Takeover::Deny));
+                SpecPhase::Active { owner: current, handles, .. } if current == owner => {
+                    // Two handles are enough to tell one from many.
+                    actions.extend((handles == 1).then_some(Action::Register(n, owner, Takeover::Deny)));
                 }
                 SpecPhase::Free if epochs_left => actions.push(Action::Register(n, owner, Takeover::Deny)),
                 SpecPhase::Draining { next: None, .. } if epochs_left => {
