@@ -464,3 +464,16 @@ fn a_waker_whose_drop_releases_a_token_of_the_same_name_does_not_deadlock() {
     let _ = poll(&mut waiter);
     let _token = ready(&mut waiter).unwrap();
 }
+
+#[test]
+fn a_large_request_that_gives_up_lets_the_small_ones_behind_it_go() {
+    let (registry, _) = registry(2);
+    let registration = register(&registry, "n", A);
+    let _held = now(registration.acquire()).unwrap();
+    let mut large = registration.worker().acquire_as(Class::Light, 2);
+    let mut small = registration.acquire();
+    assert_pending(&mut large);
+    assert_pending(&mut small);
+    drop(large);
+    let _token = ready(&mut small).unwrap();
+}
