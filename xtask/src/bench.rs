@@ -16,6 +16,8 @@ struct Bench {
 
 /// Every benchmark.
 const BENCHES: &[Bench] = &[
+    Bench { name: "bucket", package: "cuttlebone-bucket", example: "bench_bucket", peers: false },
+    Bench { name: "checkpoint", package: "cuttlebone-checkpoint", example: "bench_checkpoint", peers: false },
     Bench { name: "mon-sync", package: "cuttlebone-interop", example: "bench_mon_sync", peers: true },
     Bench { name: "mounttable", package: "cuttlebone-mounttable", example: "bench_mounttable", peers: false },
     Bench {
@@ -24,6 +26,7 @@ const BENCHES: &[Bench] = &[
         example: "bench_publisher",
         peers: false,
     },
+    Bench { name: "tokens", package: "cuttlebone-http", example: "bench_tokens", peers: false },
     Bench { name: "wire", package: "cuttlebone-wire", example: "bench_wire", peers: false },
 ];
 

@@ -27,7 +27,11 @@ const SUITES: &[Suite] = &[
     },
     Suite { name: "golden", filter: Some("binary(/^golden/)"), peers: false },
     Suite { name: "table", filter: Some("binary(/^tables/)"), peers: false },
-    Suite { name: "model", filter: Some("binary(/^(properties|pulls)/)"), peers: false },
+    Suite {
+        name: "model",
+        filter: Some("binary(/^(properties|pulls)/) | test(/^name::model::/)"),
+        peers: false,
+    },
     Suite { name: "sim", filter: Some("package(cuttlebone-sim) | binary(/^sim/)"), peers: false },
     Suite { name: "crash", filter: Some("binary(/^(kill|crash|liars)/)"), peers: true },
     Suite { name: "fuzz", filter: Some("package(cuttlebone-fuzz)"), peers: false },

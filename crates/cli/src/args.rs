@@ -7,6 +7,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::demo::DemoArgs;
 use crate::mon::MonCommand;
 use crate::store::StoreCommand;
+use crate::token::TokenCommand;
 use crate::wire::WireCommand;
 
 /// The whole command line.
@@ -38,6 +39,9 @@ pub enum Command {
     /// Looks into a copy of a monitor's store.
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Bounded, fenced access for programs that restart.
+    #[command(subcommand)]
+    Token(TokenCommand),
 }
 
 /// Options that every command takes, spelled as in Ceph.

@@ -11,30 +11,41 @@ use crate::{conf, mon_host};
 #[expect(clippy::exhaustive_enums, reason = "a list in the documentation that scripts rely on")]
 pub enum Exit {
     /// Everything was done.
-    Done = 0,
+    Done,
     /// A failure without a more exact status.
-    Failure = 1,
+    Failure,
     /// The command line or a configuration file makes no sense.
-    Usage = 2,
+    Usage,
     /// Some of many failed.
-    Partial = 3,
+    Partial,
     /// What was asked for does not exist.
-    NotFound = 4,
+    NotFound,
     /// Authentication failed, or something is not permitted.
-    Refused = 5,
+    Refused,
     /// Nobody could be reached, or nobody answered in time.
-    Unreachable = 6,
+    Unreachable,
     /// Input is corrupt, or verification found a difference.
-    Corrupt = 7,
+    Corrupt,
     /// Interrupted by the user.
-    Interrupted = 130,
+    Interrupted,
+    /// A command that was run for the user ended with this status, and so do we.
+    Command(u8),
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        // The numbers above; a cast in one place instead of a table in two.
-        #[expect(clippy::as_conversions, reason = "an enum with explicit discriminants below 256")]
-        Self::from(exit as u8)
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failure => 1,
+            Exit::Usage => 2,
+            Exit::Partial => 3,
+            Exit::NotFound => 4,
+            Exit::Refused => 5,
+            Exit::Unreachable => 6,
+            Exit::Corrupt => 7,
+            Exit::Interrupted => 130,
+            Exit::Command(status) => status,
+        })
     }
 }
 
@@ -76,6 +87,23 @@ impl Exit {
         if let Some(error) = cause.downcast_ref::<cuttlebone_store::Error>() {
             return Self::of_store(error);
         }
+        if let Some(error) = cause.downcast_ref::<cuttlebone_http::ClientError>() {
+            return Some(Self::of_service(error));
+        }
+        if let Some(error) = cause.downcast_ref::<cuttlebone_tokens::EpochStoreError>() {
+            use cuttlebone_tokens::EpochStoreError;
+            return Some(if matches!(error, EpochStoreError::Corrupt(_)) {
+                Self::Corrupt
+            } else {
+                Self::Failure
+            });
+        }
+        if matches!(
+            cause.downcast_ref::<cuttlebone_http::ServeError>(),
+            Some(cuttlebone_http::ServeError::BadAddress(_) | cuttlebone_http::ServeError::TokenRequired(_))
+        ) {
+            return Some(Self::Usage);
+        }
         if cause.is::<conf::ParseError>() || cause.is::<mon_host::ParseError>() {
             return Some(Self::Usage);
         }
@@ -110,6 +138,20 @@ impl Exit {
             Error::OtherCluster { .. } | Error::NotDiallable(_) | Error::Config(_) => Some(Self::Usage),
             Error::Command { errno: ENOENT, .. } => Some(Self::NotFound),
             _ => Some(Self::Failure),
+        }
+    }
+
+    fn of_service(error: &cuttlebone_http::ClientError) -> Self {
+        use cuttlebone_http::ClientError;
+        match error {
+            ClientError::Unreachable(..) | ClientError::TimedOut(_) => Self::Unreachable,
+            ClientError::Refused(status, _) => match status.as_u16() {
+                400 => Self::Usage,
+                404 | 410 => Self::NotFound,
+                401 => Self::Refused,
+                _ => Self::Failure,
+            },
+            _ => Self::Corrupt,
         }
     }
 

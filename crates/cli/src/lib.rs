@@ -21,6 +21,7 @@ mod output;
 mod progress;
 pub mod store;
 mod text;
+pub mod token;
 mod usage;
 pub mod wire;
 
@@ -59,6 +60,7 @@ fn run(line: CommandLine) -> Exit {
         Command::Wire(command) => wire::run(&command, &mut output),
         Command::Mon(command) => mon::run(&command, &line.global, &mut output),
         Command::Store(command) => store::run(&command, &mut output),
+        Command::Token(command) => token::run(&command, &line.global, &mut output),
     };
     match result.and_then(|exit| Ok(output.finish().map(|()| exit)?)) {
         Ok(exit) => exit,

@@ -12,6 +12,7 @@ mod monsync;
 mod mounttable;
 mod msgr;
 mod store;
+mod tokens;
 mod wire;
 
 /// One fuzz target.
@@ -51,6 +52,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "msgr_frames", run: msgr::frames },
     Target { name: "store_block", run: store::block },
     Target { name: "store_directory", run: store::directory },
+    Target { name: "tokens_epochs", run: tokens::epochs },
+    Target { name: "tokens_fence", run: tokens::fence },
+    Target { name: "tokens_name", run: tokens::name },
     Target { name: "wire_addr", run: wire::addr },
     Target { name: "wire_name", run: wire::name },
     Target { name: "wire_transaction", run: wire::transaction },

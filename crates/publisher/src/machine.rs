@@ -1,15 +1,17 @@
 mod answers;
+mod drive;
+mod exchange;
 mod schedule;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use cuttlebone_machine::{Instant, Machine, SplitMix};
-use cuttlebone_mounttable::{Failure, Kept, Kind, Mount, Mounted, Name, Server, Upkeep, Withdrawal};
+use cuttlebone_mounttable::{Kind, Name, Server, Upkeep};
 
-use answers::Answers;
+pub use exchange::{Input, Output, Work};
 
 use crate::config::TABLES_MAX;
-use crate::lane::{CallId, EntryId, Lane};
+use crate::lane::{EntryId, Lane};
 use crate::slot::Slot;
 use crate::{Config, ConfigError, Counters, Desired, EntryStatus, Refused, Report, Settled, Ticket};
 
@@ -60,59 +62,6 @@ enum Phase {
     Running,
     Stopping { deadline: Instant },
     Closed,
-}
-
-/// What the world tells a [`Core`].
-#[derive(Debug)]
-#[expect(clippy::exhaustive_enums, reason = "a driver has to know all of them")]
-pub enum Input {
-    /// The answers to [`Work::Mount`], one for each entry.
-    Mounted(CallId, Vec<Result<Mounted, Failure>>),
-    /// The answers to [`Work::Unmount`], one for each entry.
-    Unmounted(CallId, Vec<Result<(), Failure>>),
-    /// The answer to [`Work::Keep`].
-    Kept(CallId, Result<Kept, Failure>),
-    /// The answer to [`Work::Release`].
-    Released(CallId, Result<(), Failure>),
-}
-
-impl Input {
-    /// The call that this answers.
-    pub const fn id(&self) -> CallId {
-        match self {
-            Self::Mounted(id, _) | Self::Unmounted(id, _) | Self::Kept(id, _) | Self::Released(id, _) => *id,
-        }
-    }
-}
-
-/// What a [`Core`] asks of the world.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "a driver has to carry out every one of them")]
-pub enum Output {
-    /// Ask a table, by its place in the list of tables.
-    Call(CallId, usize, Work),
-    /// Its time is up; an answer would be ignored.
-    Abandon(CallId),
-    /// An entry changed; a forgotten one comes without tables.
-    Changed(EntryStatus),
-    /// What one call asked for has ended.
-    Settled(Ticket, Settled),
-    /// Stopped, and everything is withdrawn or given up. Nothing follows.
-    Closed(Report),
-}
-
-/// What to ask a table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "a driver has to carry out every one of them")]
-pub enum Work {
-    /// See [`Namespace::mount`](cuttlebone_mounttable::Namespace::mount).
-    Mount(Vec<Mount>),
-    /// See [`Namespace::unmount`](cuttlebone_mounttable::Namespace::unmount).
-    Unmount(Vec<Withdrawal>),
-    /// See [`Namespace::keep`](cuttlebone_mounttable::Namespace::keep).
-    Keep,
-    /// See [`Namespace::release`](cuttlebone_mounttable::Namespace::release).
-    Release,
 }
 
 impl Core {
@@ -511,53 +460,6 @@ impl Core {
             self.outputs.push_back(Output::Abandon(call));
         }
         self.outputs.push_back(Output::Closed(report));
-    }
-}
-
-impl Machine for Core {
-    type Input = Input;
-    type Output = Output;
-
-    fn handle(&mut self, now: Instant, input: Input) {
-        if self.phase == Phase::Closed {
-            return;
-        }
-        let (id, answers) = match input {
-            Input::Mounted(id, answers) => (id, Answers::Mounted(answers)),
-            Input::Unmounted(id, answers) => (id, Answers::Unmounted(answers)),
-            Input::Kept(id, answer) => (id, Answers::Kept(answer)),
-            Input::Released(id, answer) => (id, Answers::Released(answer)),
-        };
-        self.answered(now, id, answers);
-        self.work(now);
-    }
-
-    fn handle_timeout(&mut self, now: Instant) {
-        if self.phase == Phase::Closed {
-            return;
-        }
-        for table in 0..self.lanes.len() {
-            while let Some(id) = self.lanes.get(table).and_then(|lane| lane.overdue(now, &self.config)) {
-                self.outputs.push_back(Output::Abandon(id));
-                let reason = format!("no answer within {:?}", self.config.call_timeout);
-                self.answered(now, id, Answers::None(Failure::Unreachable { reason }));
-            }
-        }
-        self.work(now);
-    }
-
-    fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        let stopping = self.phase != Phase::Running;
-        let deadline = match self.phase {
-            Phase::Running => None,
-            Phase::Stopping { deadline } => Some(deadline),
-            Phase::Closed => return None,
-        };
-        self.lanes.iter().filter_map(|lane| lane.next_look(&self.config, stopping)).chain(deadline).min()
     }
 }
 

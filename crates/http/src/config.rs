@@ -1,0 +1,79 @@
+use core::fmt;
+use core::time::Duration;
+
+/// The longest body that is read, in bytes; a request has a handful of short fields.
+pub const BODY_BYTES_MAX: usize = 16 * 1024;
+/// The most headers of a request.
+pub const HEADERS_MAX: usize = 64;
+/// The longest head of a request, in bytes.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// How long a client may take to send a head.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How the service behaves.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "callers build it with `..Config::default()`")]
+pub struct Config {
+    /// How long a client may be silent or unreachable before what it holds comes back.
+    pub lease: Duration,
+    /// Connections open at once; on HTTP/1.1 each carries one answer at a time.
+    pub connections_max: usize,
+    /// Sessions at once: those with an open answer, and those whose connection was lost and whose lease runs.
+    pub sessions_max: usize,
+    /// What a client has to show. A listener that others can reach does not start without one.
+    pub bearer: Option<Bearer>,
+    /// Who is behind a connection that breaks.
+    pub network: Network,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(15),
+            connections_max: 4_096,
+            sessions_max: 100_000,
+            bearer: None,
+            network: Network::Detect,
+        }
+    }
+}
+
+/// Whether a connection can break without its peer's doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "told or found out")]
+pub enum Network {
+    /// Not on a Unix socket or between loopback addresses, otherwise yes.
+    #[default]
+    Detect,
+    /// Always: a proxy lies between, or a test stands in for a network.
+    Between,
+}
+
+/// A secret that clients show.
+#[derive(Clone)]
+pub struct Bearer(String);
+
+impl Bearer {
+    /// `None` if it is empty.
+    pub fn new(secret: &str) -> Option<Self> {
+        let secret = secret.trim();
+        (!secret.is_empty()).then(|| Self(secret.to_owned()))
+    }
+
+    pub(crate) fn header(&self) -> String {
+        format!("Bearer {}", self.0)
+    }
+
+    /// Takes the same time wherever the difference is.
+    pub(crate) fn admits(&self, shown: Option<&[u8]>) -> bool {
+        let (expected, shown) = (self.header(), shown.unwrap_or_default());
+        let differences = expected.bytes().zip(shown).fold(0, |sum, (a, b)| sum | (a ^ b));
+        expected.len() == shown.len() && differences == 0
+    }
+}
+
+impl fmt::Debug for Bearer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
