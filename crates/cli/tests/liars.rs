@@ -348,3 +348,58 @@ fn a_wire_that_damages_every_connection_ends_with_the_checksum() -> Result<()> {
     proxy.flip(None);
     scene.recovers()
 }
+
+#[test]
+fn huge_chunks_one_behind_the_other_do_not_fill_the_memory() -> Result<()> {
+    let scene = Scene::set()?;
+    // Below every limit of a single message, and together far above the address space that the program has here.
+    let huge = transaction(vec![StoreOp::put("mon_config_key", "huge", vec![1; 60 << 20])]);
+    scene.provider.lie(move |answer, truth| match truth {
+        Some(truth) if answer == 2 => {
+            let flood = (0..24).map(|_| {
+                let (chunk, cookie, last_committed) = (huge.clone(), truth.cookie, Version(NOW));
+                Act::Say(Message { chunk, cookie, last_committed, ..message(Op::Chunk) })
+            });
+            flood.collect()
+        }
+        truth => truth.map(Act::Say).into_iter().collect(),
+    });
+    scene.failed(&scene.backup(&["--full", "--stall-timeout", "30"])?, 7, "keys do not ascend")?;
+    scene.recovers()
+}
+
+#[test]
+fn talk_that_is_no_answer_counts_as_silence() -> Result<()> {
+    let scene = Scene::set()?;
+    scene.provider.lie(|answer, truth| {
+        let Some(truth) = truth else { return Vec::new() };
+        if answer < 2 {
+            return vec![Act::Say(truth)];
+        }
+        // Maps of the OSDs (41), as a monitor sends them to those who subscribe.
+        let front = Bytes::from_static(&[0; 1000]);
+        let kind = cuttlebone_wire::MessageType(41);
+        let talk =
+            || Act::Send(cuttlebone_wire::Message { kind, front: front.clone(), ..Default::default() });
+        (0..200_000).map(|_| talk()).collect()
+    });
+    scene.failed(&scene.backup(&["--full"])?, 6, "no chunk within 1s")?;
+    scene.recovers()
+}
+
+#[test]
+fn an_honest_monitor_makes_good_what_a_liar_spoilt() -> Result<()> {
+    let scene = Scene::set()?;
+    let honest = Provider::start(NOW)?;
+    scene.provider.lie(lying(|message| message.last_committed = Version(2), 3));
+    let mons = format!("{},{}", scene.provider.addr(), honest.addr());
+    let store = scene.store();
+    let backup = ["mon", "backup", "--json", "--full", "--mon", &mons, "--store", &store];
+    let ended = program().ok(arguments(&backup))?;
+    let summary: serde_json::Value = serde_json::from_str(&ended.stdout)?;
+    let from = summary["monitor"].as_str().unwrap_or_default();
+    ensure!(from.ends_with(&honest.addr()), "{summary}");
+    ensure!(ended.stderr.contains("last_committed went back"), "{}", ended.stderr);
+    ensure!(scene.list()? == scene.before, "the earlier point has changed");
+    Ok(())
+}

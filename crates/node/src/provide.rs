@@ -1,6 +1,7 @@
 use core::net::SocketAddr;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use cuttlebone_driver::{Clock, Connection, DriverLimits, Listener, OsEntropy, Peers};
 use cuttlebone_link::{AcceptConfig, Event, Ready};
@@ -10,12 +11,12 @@ use cuttlebone_monsync::MESSAGE_TYPE;
 use cuttlebone_monsync::v2::{Dropped, PeerId, Provider, ProviderConfig, ProviderInput, ProviderOutput};
 use cuttlebone_store::Point;
 use cuttlebone_wire::{EntityAddr, EntityAddrs, EntityType, Features, Message, Uuid};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::Error;
 use crate::clock::until;
-use crate::reading::{Described, Reading, Told};
+use crate::reading::{Described, Reading, Told, Turn};
 
 /// What to serve, and where.
 #[derive(Clone, Debug)]
@@ -91,6 +92,8 @@ pub enum ProvideEvent<'a> {
 
 /// Answers that wait for one peer. A peer that asks this much without reading is disconnected.
 const REPLIES_MAX: usize = 64;
+/// Questions of one peer that may be on their way to an answer. While there are so many, nothing more is read from it.
+const QUESTIONS_MAX: usize = 4;
 /// Events of all peers that wait to be looked at.
 const EVENTS_MAX: usize = 256;
 
@@ -188,7 +191,7 @@ struct Serving<'a> {
 /// What a peer's task tells.
 enum Heard {
     Opened { from: PeerId, ready: Box<Ready>, replies: mpsc::Sender<Message> },
-    Said { from: PeerId, message: Message },
+    Said { from: PeerId, message: Message, turn: Turn },
     Closed { from: PeerId },
 }
 
@@ -204,6 +207,13 @@ impl Serving<'_> {
             self.drain().await;
             let wake = self.provider.poll_timeout();
             tokio::select! {
+                // Answers first: each question may have several, and the thread that gives them must never find their
+                // queue full while we wait for room in the queue of questions. Events last, since peers can make
+                // them without end.
+                biased;
+                told = self.reading.recv() => self.told(told)?,
+                () = until(&self.clock, wake) => self.provider.handle_timeout(self.clock.now()),
+                Some(_) = tasks.join_next() => {}
                 accepted = peers.accept() => {
                     let Some(connection) = accepted else { return Err(Error::Config("the listener has failed")) };
                     self.last_peer += 1;
@@ -211,9 +221,6 @@ impl Serving<'_> {
                 }
                 // Both ends are here, so there is always a next one.
                 Some(heard) = events.recv() => self.heard(heard).await,
-                told = self.reading.recv() => self.told(told)?,
-                Some(_) = tasks.join_next() => {}
-                () = until(&self.clock, wake) => self.provider.handle_timeout(self.clock.now()),
             }
         }
     }
@@ -257,11 +264,11 @@ impl Serving<'_> {
                 (self.report)(ProvideEvent::Connected { kind, addrs });
                 self.peers.insert(from, Peer { replies, ready });
             }
-            Heard::Said { from, message } => {
+            Heard::Said { from, message, turn } => {
                 let Some(peer) = self.peers.get(&from) else { return };
                 if message.kind != MESSAGE_TYPE {
                     let request = Request { features: peer.ready.features, message };
-                    self.reading.request(from, request).await;
+                    self.reading.request(from, request, turn).await;
                 } else if peer.ready.peer_type == EntityType::MON {
                     // Monitors are served by monitors alone, as monitors do it: a store is nobody else's business.
                     self.provider.handle(self.clock.now(), ProviderInput::Message { from, message });
@@ -304,16 +311,23 @@ impl Serving<'_> {
 async fn serve_peer(from: PeerId, mut connection: Connection, events: mpsc::Sender<Heard>) {
     let (replies, mut outbound) = mpsc::channel(REPLIES_MAX);
     let mut replies = Some(replies);
+    let turns = Arc::new(Semaphore::new(QUESTIONS_MAX));
+    let mut turn = None;
     loop {
         tokio::select! {
-            event = connection.recv() => {
+            // Fails only if the semaphore were closed, which nobody does.
+            Ok(next) = Arc::clone(&turns).acquire_owned(), if turn.is_none() => turn = Some(next),
+            event = connection.recv(), if turn.is_some() => {
                 let heard = match event {
                     Some(Event::Ready(ready)) => match replies.take() {
                         Some(replies) => Heard::Opened { from, ready, replies },
                         // The same session over another connection.
                         None => continue,
                     },
-                    Some(Event::Message(message)) => Heard::Said { from, message },
+                    Some(Event::Message(message)) => {
+                        let Some(turn) = turn.take() else { continue };
+                        Heard::Said { from, message, turn }
+                    }
                     Some(Event::Lost(_) | Event::Reset) => continue,
                     Some(Event::Closed(_)) | None => Heard::Closed { from },
                 };

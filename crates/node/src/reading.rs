@@ -10,15 +10,15 @@ use cuttlebone_monsync::v2::PeerId;
 use cuttlebone_monsync::{Answer, Ask};
 use cuttlebone_store::View;
 use cuttlebone_wire::Message;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::Error;
 use crate::shelf::Shelf;
 
 /// Asks and answers that may lie between the protocol and the disk.
 ///
-/// A provider has at most two asks open for each cookie, so the thread never waits for room for an answer, and
-/// whoever asks never waits for long.
+/// A provider has at most two asks open for each cookie, and each peer has a few questions on their way. Whoever asks
+/// takes all answers first, so the thread finds room for what it answers while the asker waits for room for one more.
 const QUEUE_MAX: usize = 1024;
 
 /// A thread of its own for what waits for the disk: the reads of a provider, and whatever a peer wants to know of
@@ -32,8 +32,11 @@ pub(crate) struct Reading {
 #[derive(Debug)]
 enum Job {
     Ask(Ask),
-    Request { from: PeerId, request: Box<Request> },
+    Request { from: PeerId, request: Box<Request>, turn: Turn },
 }
+
+/// A peer's right to have one question on its way; it comes back when this is dropped.
+pub(crate) type Turn = OwnedSemaphorePermit;
 
 /// What the thread answers.
 #[derive(Debug)]
@@ -71,9 +74,9 @@ impl Reading {
         let _ = self.jobs.send(Job::Ask(ask)).await;
     }
 
-    /// Hands over what a peer wants to know.
-    pub(crate) async fn request(&self, from: PeerId, request: Request) {
-        let _ = self.jobs.send(Job::Request { from, request: Box::new(request) }).await;
+    /// Hands over what a peer wants to know. `turn` is given back when it is answered.
+    pub(crate) async fn request(&self, from: PeerId, request: Request, turn: Turn) {
+        let _ = self.jobs.send(Job::Request { from, request: Box::new(request), turn }).await;
     }
 
     /// The next answer. Cancel safe.
@@ -133,10 +136,11 @@ impl Desk {
                         self.tell(Told::Store { answer, error });
                     }
                 }
-                Job::Request { from, request } => {
+                Job::Request { from, request, turn } => {
                     if let Err(error) = self.respond(from, *request) {
                         self.tell(Told::Failed(error));
                     }
+                    drop(turn);
                 }
             }
         }

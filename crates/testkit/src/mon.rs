@@ -193,7 +193,10 @@ impl Mon {
         self.admin(&json!({"prefix": "mon_status"}))
     }
 
-    /// Waits until it is in a quorum of exactly `members`.
+    /// Waits until it is in a quorum of exactly `members` with a monitor map that they agreed on.
+    ///
+    /// The first quorum of a new cluster has only the map it was made with. It commits that as epoch 1 at once, which
+    /// causes one more election, so a test that counts elections must not begin before.
     ///
     /// # Errors
     ///
@@ -203,7 +206,8 @@ impl Mon {
         let reached = Deadline::after(QUORUM_TIMEOUT).wait_for(what, || {
             let status = self.status().ok()?;
             let inside = matches!(status["state"].as_str(), Some("leader" | "peon"));
-            (inside && status["quorum"].as_array()?.len() == members).then_some(())
+            let agreed = status["monmap"]["epoch"].as_u64()? > 0;
+            (inside && agreed && status["quorum"].as_array()?.len() == members).then_some(())
         });
         reached.with_context(|| format!("{:?}", self.status().map(|status| status["state"].clone())))
     }
