@@ -5,7 +5,7 @@ mod schedule;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use cuttlebone_machine::{Instant, Machine, SplitMix};
+use cuttlebone_machine::{Instant, SplitMix};
 use cuttlebone_mounttable::{Kind, Name, Server, Upkeep};
 
 pub use exchange::{Input, Output, Work};
