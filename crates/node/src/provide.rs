@@ -1,5 +1,5 @@
 use core::net::SocketAddr;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -92,7 +92,8 @@ pub enum ProvideEvent<'a> {
 
 /// Answers that wait for one peer. A peer that asks this much without reading is disconnected.
 const REPLIES_MAX: usize = 64;
-/// Questions of one peer that may be on their way to an answer. While there are so many, nothing more is read from it.
+/// Questions of one peer that may be on their way to an answer, or their answers on their way out. While there are so
+/// many, nothing more is read from it, so a peer that asks and never reads costs us so many chunks and no more.
 const QUESTIONS_MAX: usize = 4;
 /// Events of all peers that wait to be looked at.
 const EVENTS_MAX: usize = 256;
@@ -147,7 +148,7 @@ impl Provide {
         report: &mut dyn FnMut(ProvideEvent<'_>),
     ) -> Result<(), Error> {
         let Self { listener, addrs, reading, provider, .. } = self;
-        let (mut peers, driver) = listener.serve(AcceptConfig::monitor(addrs), DriverLimits::default());
+        let (mut peers, driver) = listener.serve(AcceptConfig::monitor(addrs), driver_limits());
         let mut tasks = JoinSet::new();
         tasks.spawn(driver);
         let (events_tx, events) = mpsc::channel(EVENTS_MAX);
@@ -169,10 +170,23 @@ impl Provide {
     }
 }
 
+/// Answers are large, so few of them wait behind the connection as well.
+fn driver_limits() -> DriverLimits {
+    DriverLimits { commands_max: 2, ..DriverLimits::default() }
+}
+
 /// One peer with a session.
 struct Peer {
-    replies: mpsc::Sender<Message>,
+    replies: mpsc::Sender<Reply>,
     ready: Box<Ready>,
+    /// The turns of its questions to the provider, which answers each once.
+    turns: VecDeque<Turn>,
+}
+
+/// An answer, and the turn that its question took; it is over when the answer is out of our hands.
+struct Reply {
+    message: Message,
+    turn: Option<Turn>,
 }
 
 struct Serving<'a> {
@@ -190,7 +204,7 @@ struct Serving<'a> {
 
 /// What a peer's task tells.
 enum Heard {
-    Opened { from: PeerId, ready: Box<Ready>, replies: mpsc::Sender<Message> },
+    Opened { from: PeerId, ready: Box<Ready>, replies: mpsc::Sender<Reply> },
     Said { from: PeerId, message: Message, turn: Turn },
     Closed { from: PeerId },
 }
@@ -235,10 +249,14 @@ impl Serving<'_> {
                     self.chunks += 1;
                     self.bytes =
                         self.bytes.saturating_add(u64::try_from(message.front.len()).unwrap_or(u64::MAX));
-                    self.send(to, message);
+                    let turn = self.turn_of(to);
+                    self.send(to, Reply { message, turn });
                 }
                 ProviderOutput::Store(ask) => self.reading.ask(ask).await,
-                ProviderOutput::Dropped { why, .. } => (self.report)(ProvideEvent::Dropped(&why)),
+                ProviderOutput::Dropped { from, why } => {
+                    drop(self.turn_of(from));
+                    (self.report)(ProvideEvent::Dropped(&why));
+                }
             }
         }
         let copies = self.provider.copies();
@@ -249,9 +267,14 @@ impl Serving<'_> {
         self.copies = copies;
     }
 
+    /// The turn of the peer's oldest question to the provider.
+    fn turn_of(&mut self, peer: PeerId) -> Option<Turn> {
+        self.peers.get_mut(&peer)?.turns.pop_front()
+    }
+
     /// A peer that does not read its answers loses its session instead of holding up everybody else.
-    fn send(&mut self, to: PeerId, message: Message) {
-        let full = self.peers.get(&to).is_some_and(|peer| peer.replies.try_send(message).is_err());
+    fn send(&mut self, to: PeerId, reply: Reply) {
+        let full = self.peers.get(&to).is_some_and(|peer| peer.replies.try_send(reply).is_err());
         if full {
             self.gone(to);
         }
@@ -262,15 +285,16 @@ impl Serving<'_> {
             Heard::Opened { from, ready, replies } => {
                 let (kind, addrs) = (ready.peer_type, &ready.peer_addrs);
                 (self.report)(ProvideEvent::Connected { kind, addrs });
-                self.peers.insert(from, Peer { replies, ready });
+                self.peers.insert(from, Peer { replies, ready, turns: VecDeque::new() });
             }
             Heard::Said { from, message, turn } => {
-                let Some(peer) = self.peers.get(&from) else { return };
+                let Some(peer) = self.peers.get_mut(&from) else { return };
                 if message.kind != MESSAGE_TYPE {
                     let request = Request { features: peer.ready.features, message };
                     self.reading.request(from, request, turn).await;
                 } else if peer.ready.peer_type == EntityType::MON {
                     // Monitors are served by monitors alone, as monitors do it: a store is nobody else's business.
+                    peer.turns.push_back(turn);
                     self.provider.handle(self.clock.now(), ProviderInput::Message { from, message });
                 }
             }
@@ -290,7 +314,7 @@ impl Serving<'_> {
                 Ok(())
             }
             Told::Message { to, message } => {
-                self.send(to, message);
+                self.send(to, Reply { message, turn: None });
                 Ok(())
             }
             Told::Failed(error) => Err(error),
@@ -337,10 +361,13 @@ async fn serve_peer(from: PeerId, mut connection: Connection, events: mpsc::Send
                 }
             }
             reply = outbound.recv() => {
-                let Some(reply) = reply else { return };
-                if connection.send(reply).await.is_err() {
+                let Some(Reply { message, turn }) = reply else { return };
+                if connection.send(message).await.is_err() {
+                    // With all turns taken nobody listens to what the connection says, its end included.
+                    let _ = events.send(Heard::Closed { from }).await;
                     return;
                 }
+                drop(turn);
             }
         }
     }
