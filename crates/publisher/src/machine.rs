@@ -18,7 +18,7 @@ use crate::{Config, ConfigError, Counters, Desired, EntryStatus, Refused, Report
 /// The publisher as a pure protocol: wanted state and answers in, calls and deadlines out.
 ///
 /// The methods that change what is wanted answer at once; like every input they are followed by draining
-/// [`Machine::poll_output`]. [`Output::Closed`] is the last output, and nothing is sent after it.
+/// [`Machine::poll_output`](cuttlebone_machine::Machine::poll_output). [`Output::Closed`] is the last output, and nothing is sent after it.
 #[derive(Debug)]
 pub struct Core {
     config: Config,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 use cuttlebone_node::{Backup, BackupConfig, BackupEvent, Extent, Outcome, PaceConfig, RequesterConfig};
-use cuttlebone_store::{Keep, Point, Reader, Selector};
+use cuttlebone_store::{Keep, Limits, Point, Reader, Selector};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -48,7 +48,7 @@ pub struct BackupArgs {
     /// Keep the last N points and let go of older ones.
     #[arg(long, value_name = "N", conflicts_with = "keep_generations")]
     pub keep_points: Option<usize>,
-    /// Keep the last N full pulls, each with what was pulled after it.
+    /// Keep the last N full pulls, each with what was pulled after it; 8 if nothing is said.
     #[arg(long, value_name = "N")]
     pub keep_generations: Option<usize>,
 }
@@ -69,7 +69,10 @@ impl BackupArgs {
             bytes_per_second: self.max_rate,
             ..PaceConfig::default()
         };
+        let mut limits = Limits::default();
+        limits.generations_max = self.keep_generations.unwrap_or(limits.generations_max).max(1);
         Ok(BackupConfig {
+            limits,
             extent: if self.full { Extent::Full } else { Extent::New },
             requester: RequesterConfig {
                 pace,
