@@ -19,3 +19,14 @@ pub(crate) fn run(fast: bool) -> Result<()> {
     run::step(&mut run::cargo(["build", "--release"]))?;
     suites::run(&suites::Arguments::of("all"))
 }
+
+/// The oldest toolchain that builds us; the same as `rust-version` in the workspace's manifest.
+const MSRV: &str = "+1.90";
+
+/// Checks all crates with the oldest toolchain, but for the one that needs `protoc`.
+pub(crate) fn msrv() -> Result<()> {
+    let arguments =
+        [MSRV, "check", "--workspace", "--exclude", "cuttlebone-mounttable-etcd", "--all-features"];
+    // Through rustup's own `cargo`, since the one that runs us is of one toolchain.
+    run::step(run::command("cargo", arguments).arg("--locked").env_remove("RUSTUP_TOOLCHAIN"))
+}

@@ -49,6 +49,8 @@ enum Verb {
     Layers,
     /// Builds the documentation of all crates with warnings denied.
     Docs,
+    /// Checks that everything builds with the oldest toolchain that we promise (which has to be installed).
+    Msrv,
     /// Runs benchmarks, each beside what a user would otherwise take.
     Bench(bench::Arguments),
     /// A cluster of real monitors to look at.
@@ -79,6 +81,7 @@ fn carry_out(verb: Verb) -> Result<()> {
         Verb::Tidy => tidy::check(),
         Verb::Layers => layers::check(),
         Verb::Docs => docs::build(),
+        Verb::Msrv => ci::msrv(),
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Ceph(verb) => ceph::run(&verb),
         Verb::Golden(verb) => golden::run(&verb),
