@@ -24,6 +24,8 @@ pub struct Client {
     addr: EntityAddr,
     features: Features,
     within: Duration,
+    /// What broke the last connection, if one broke.
+    lost: Option<cuttlebone_link::Error>,
     driver: JoinHandle<()>,
 }
 
@@ -69,10 +71,14 @@ impl Client {
             addr,
             features: Features::empty(),
             within,
+            lost: None,
             driver: tokio::spawn(driver),
         };
         let ready = timeout(within, client.ready()).await;
-        ready.unwrap_or(Err(Error::NoAnswer { what: "session", after: within }))?;
+        // What broke the last connection tells more than that time is up.
+        let late =
+            |lost: Option<_>| lost.map_or(Error::NoAnswer { what: "session", after: within }, Error::Link);
+        ready.unwrap_or_else(|_| Err(late(client.lost.take())))?;
         Ok(client)
     }
 
@@ -188,7 +194,11 @@ impl Client {
                 SessionInput::Connected(ready.features)
             }
             Some(LinkEvent::Message(message)) => SessionInput::Message(message),
-            Some(LinkEvent::Lost(_) | LinkEvent::Reset) => SessionInput::Disconnected,
+            Some(LinkEvent::Lost(error)) => {
+                self.lost = Some(error);
+                SessionInput::Disconnected
+            }
+            Some(LinkEvent::Reset) => SessionInput::Disconnected,
             Some(LinkEvent::Closed(Err(error))) => return Err(Error::Link(error)),
             Some(LinkEvent::Closed(Ok(()))) | None => return Err(Error::LinkClosed),
         };

@@ -33,9 +33,11 @@ impl Monitor {
         let Some(socket) = addr.socket_addr() else { return Err(Error::NotDiallable(addr)) };
         let (mut connection, driver) = dial(config, socket, DriverLimits::default());
         let driver = tokio::spawn(driver);
-        let greeted = timeout(within, greet(&mut connection)).await;
-        let late = || Err(Error::NoAnswer { what: "monitor map", after: within });
-        let (features, map) = greeted.unwrap_or_else(|_| late())?;
+        let mut lost = None;
+        let greeted = timeout(within, greet(&mut connection, &mut lost)).await;
+        // What broke the last connection tells more than that time is up.
+        let late = || lost.map_or(Error::NoAnswer { what: "monitor map", after: within }, Error::Link);
+        let (features, map) = greeted.unwrap_or_else(|_| Err(late()))?;
         Ok(Self { connection, features, addr, map, driver })
     }
 
@@ -67,7 +69,10 @@ pub(crate) fn diallable(addrs: &EntityAddrs) -> Result<EntityAddr, Error> {
 }
 
 /// Waits for the session and for the answer to the first question.
-async fn greet(connection: &mut Connection) -> Result<(Features, MonMap), Error> {
+async fn greet(
+    connection: &mut Connection,
+    lost: &mut Option<cuttlebone_link::Error>,
+) -> Result<(Features, MonMap), Error> {
     let mut features = Features::empty();
     loop {
         match next(connection).await? {
@@ -81,7 +86,8 @@ async fn greet(connection: &mut Connection) -> Result<(Features, MonMap), Error>
                 return Ok((features, map.map.decode()));
             }
             // The link tries again by itself, until its time is up.
-            Event::Message(Message { .. }) | Event::Lost(_) | Event::Reset | Event::Closed(_) => {}
+            Event::Lost(error) => *lost = Some(error),
+            Event::Message(Message { .. }) | Event::Reset | Event::Closed(_) => {}
         }
     }
 }
