@@ -269,7 +269,11 @@ impl Decode for EntityAddrs {
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         if r.peek_u8() == Some(MARKER_ADDRS) {
             r.skip(1, "address marker")?;
-            return r.list("addresses", ADDRS_MAX, 19, EntityAddr::decode).map(Self);
+            // A list is the newer form, whatever the forms inside it: the legacy one would lose all but one address.
+            let seen = r.features_seen();
+            let addrs = r.list("addresses", ADDRS_MAX, 19, EntityAddr::decode);
+            r.restore_features_seen(seen);
+            return addrs.map(Self);
         }
         // A single address stands for a list of one; an unset one in legacy form for the list that had none.
         let legacy = r.peek_u8() == Some(MARKER_LEGACY);
@@ -426,6 +430,21 @@ mod tests {
         let none = EntityAddrs::default().to_bytes(Features::PACIFIC);
         assert_eq!(&none[..], b"\x02\0\0\0\0");
         assert_eq!(both.to_string(), "[v2:127.0.0.1:3300/0,v1:127.0.0.1:6789/0]");
+    }
+
+    #[test]
+    fn a_list_with_a_legacy_address_inside_is_written_as_a_list_again() {
+        let mut w = Writer::new(Features::empty());
+        w.u8(MARKER_ADDRS);
+        w.count(2);
+        v2().encode(&mut w);
+        w.raw(&v2().to_bytes(Features::PACIFIC));
+        let bytes = w.into_bytes();
+        let mut r = Reader::new(&bytes);
+        let decoded = EntityAddrs::decode(&mut r).unwrap();
+        assert_eq!(decoded.0.len(), 2);
+        let again = decoded.to_bytes(r.features_seen());
+        assert_eq!(EntityAddrs::decode(&mut Reader::new(&again)), Ok(decoded));
     }
 
     #[test]

@@ -63,6 +63,11 @@ impl<'a> Reader<'a> {
         self.seen
     }
 
+    /// Takes back what was noted since `seen`, where the forms inside say nothing about the whole.
+    pub(crate) const fn restore_features_seen(&mut self, seen: Features) {
+        self.seen = seen;
+    }
+
     /// An error at the current position.
     pub const fn error(&self, field: &'static str, kind: DecodeErrorKind) -> DecodeError {
         DecodeError::new(self.at, field, kind)
