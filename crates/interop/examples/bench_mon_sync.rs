@@ -59,10 +59,15 @@ fn measure(case: &Case) -> Result<Value> {
     let scratch = tempfile::tempdir()?;
     let mut real = Vec::new();
     let mut ours = Vec::new();
+    let (mut for_real, mut for_us) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
+        let before = cpu_seconds(&source)?;
         real.push(real_requester(&cluster, source.addrs())?);
+        let between = cpu_seconds(&source)?;
         let store = scratch.path().join(format!("copy-{round}"));
         ours.push(backup(&source.addr(), &store)?);
+        for_real.push(between - before);
+        for_us.push(cpu_seconds(&source)? - between);
         if round + 1 < ROUNDS {
             fs::remove_dir_all(&store)?;
         }
@@ -96,6 +101,8 @@ fn measure(case: &Case) -> Result<Value> {
         "our_cpu_seconds": our_cpu,
         "our_cpu_seconds_per_gb": our_cpu / bytes * 1e9,
         "real_cpu_seconds": real_cpu,
+        "provider_cpu_seconds_for_real": median(&for_real),
+        "provider_cpu_seconds_for_us": median(&for_us),
         "our_memory_bytes_max": ours.iter().map(|run| run.memory_bytes_max).max(),
     });
     if !from_us.is_empty() {

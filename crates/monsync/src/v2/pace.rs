@@ -16,6 +16,10 @@ pub(crate) struct Pace {
     /// What the next chunk is reckoned to weigh: the largest of late.
     expected_bytes: usize,
     last_answer: Instant,
+    /// The least time from a request to its answer in this copy: one way, one chunk's work, the other way.
+    round_trip_min: Duration,
+    /// How far apart answers come, smoothed.
+    interval: Duration,
     /// No request before this, for the sake of a struggling provider.
     rest_until: Instant,
     /// When everything that came so far has been paid for at the configured rate.
@@ -41,6 +45,8 @@ impl Pace {
             grace: 0,
             expected_bytes: 0,
             last_answer: Instant::ZERO,
+            round_trip_min: Duration::MAX,
+            interval: Duration::ZERO,
             rest_until: Instant::ZERO,
             paid_until: Instant::ZERO,
         }
@@ -69,6 +75,7 @@ impl Pace {
     pub(crate) fn answered(&mut self, now: Instant, asked: Instant, bytes: usize, in_flight: usize) {
         let took = now.since(asked.max(self.last_answer));
         self.last_answer = now;
+        self.measure(now.since(asked), took);
         self.expected_bytes = bytes.max(self.expected_bytes / 2);
         if took > self.config.slow_after {
             self.slow(now, took, in_flight);
@@ -78,13 +85,26 @@ impl Pace {
             self.quick = self.quick.saturating_add(1);
             if self.quick >= self.window {
                 self.quick = 0;
-                let max = self.config.window_max.clamp(1, WINDOW_MAX);
-                self.window = self.window.saturating_add(1).min(max);
+                let max = self.config.window_max.clamp(1, WINDOW_MAX).min(self.useful());
+                self.window = if self.window < max { self.window.saturating_add(1) } else { max };
             }
         }
         if let Some(rate) = self.config.bytes_per_second {
             self.paid_until = self.paid_until.max(now) + price(bytes, rate);
         }
+    }
+
+    fn measure(&mut self, round_trip: Duration, took: Duration) {
+        self.round_trip_min = self.round_trip_min.min(round_trip);
+        self.interval = if self.interval.is_zero() { took } else { (self.interval * 7 + took) / 8 };
+    }
+
+    /// The window beyond which requests only queue at the provider: those that fit on the way, and two more so that
+    /// it never waits for us.
+    fn useful(&self) -> u32 {
+        let interval = self.interval.as_nanos().max(1);
+        let on_the_way = self.round_trip_min.as_nanos().div_ceil(interval);
+        u32::try_from(on_the_way).unwrap_or(u32::MAX).saturating_add(2)
     }
 
     fn slow(&mut self, now: Instant, took: Duration, in_flight: usize) {
@@ -129,6 +149,31 @@ mod tests {
     }
 
     #[test]
+    fn the_window_stops_where_requests_would_only_queue() {
+        let mut pace = pace(PaceConfig { window_start: 4, ..PaceConfig::default() });
+        // A provider next door: an answer takes 2 ms of its work, and waits for those before it.
+        for i in 1..100 {
+            pace.answered(at(2 * i), at(2 * i.saturating_sub(u64::from(pace.window()))), 10, 3);
+        }
+        assert_eq!(pace.window(), 3);
+    }
+
+    #[test]
+    fn the_window_grows_to_fill_a_long_way() {
+        let mut pace = pace(PaceConfig { window_start: 4, ..PaceConfig::default() });
+        // 20 ms there and back, and a window's answers one behind another.
+        let mut now = 0;
+        for _ in 0..40 {
+            let asked = now;
+            now += 20;
+            for _ in 0..pace.window() {
+                pace.answered(at(now), at(asked), 10, 0);
+            }
+        }
+        assert_eq!(pace.window(), PaceConfig::default().window_max);
+    }
+
+    #[test]
     fn one_slow_moment_halves_the_window_once_for_all_requests_in_flight() {
         let mut pace = pace(PaceConfig { window_start: 16, ..PaceConfig::default() });
         pace.answered(at(300), at(0), 10, 3);
@@ -149,7 +194,7 @@ mod tests {
     #[test]
     fn a_queue_at_the_provider_does_not_count_as_slowness() {
         let mut pace = pace(PaceConfig { window_start: 8, window_max: 8, ..PaceConfig::default() });
-        for i in 1..=8 {
+        for i in 1..=7 {
             pace.answered(at(100 * i), at(0), 10, 8);
         }
         assert_eq!(pace.window(), 8);
