@@ -71,7 +71,7 @@ pub struct PaceConfig {
 impl Default for PaceConfig {
     fn default() -> Self {
         Self {
-            window_start: 4,
+            window_start: 8,
             window_max: 16,
             in_flight_bytes_max: 32 * 1024 * 1024,
             bytes_per_second: None,
