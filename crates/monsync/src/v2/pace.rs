@@ -38,6 +38,8 @@ pub(crate) enum Leave {
 impl Pace {
     pub(crate) fn new(config: PaceConfig) -> Self {
         let window = config.window_start.clamp(1, config.window_max.clamp(1, WINDOW_MAX));
+        // With a rate to keep, one at a time to begin with: a short copy would be over before anything is known.
+        let window = if config.bytes_per_second.is_some() { 1 } else { window };
         Self {
             config,
             window,
@@ -213,6 +215,7 @@ mod tests {
     #[test]
     fn a_rate_is_kept_over_time() {
         let mut pace = pace(PaceConfig { bytes_per_second: Some(1000), ..PaceConfig::default() });
+        assert_eq!(pace.leave(at(0), 1, 0), Leave::Later);
         pace.answered(at(10), at(0), 500, 0);
         assert_eq!(pace.leave(at(10), 0, 0), Leave::At(at(510)));
     }
