@@ -46,7 +46,7 @@ impl Default for RequesterConfig {
 /// The window starts at `window_start` and grows by one after each full window of quick answers, up to
 /// `window_max`, and up to where more would only queue at the provider: the requests that fit on the way, which is the
 /// shortest round trip over the time between two answers, and two more. Requests that queue cost a monitor dear: with
-/// 16 in flight on one machine, one of 16.2.15 took 1.8 times as long for a store of small keys as with 3 (measured). An answer is *slow* if it took longer than `slow_after`, counted from when the provider could
+/// 16 in flight on one machine, one of 16.2.15 took more than 1.5 times as long for a store of small keys as with 3 (measured). An answer is *slow* if it took longer than `slow_after`, counted from when the provider could
 /// begin with it: when it was asked for, or when the answer before it came, whichever is later. A slow answer
 /// halves the window, once for the requests then in flight. If the window is down to one and answers stay slow,
 /// each request waits as long as the last answer took, so that a struggling provider works for us half the time at

@@ -903,13 +903,13 @@ fn two_names_with_shared_owners_and_holders_keep_every_promise() {
 }
 
 #[test]
-#[ignore = "some seconds; for the nightly run"]
+#[ignore = "some seconds; run by hand with --run-ignored"]
 fn one_name_with_three_incarnations_keeps_every_promise() {
     check(World { names: 1, owners: 3, holders: 3, tokens: 2, epochs: 3, restarts: 0 }, 75_000);
 }
 
 #[test]
-#[ignore = "a quarter of a minute; for the nightly run"]
+#[ignore = "a quarter of a minute; run by hand with --run-ignored"]
 fn two_names_with_three_owners_and_three_holders_keep_every_promise() {
     check(World { names: 2, owners: 3, holders: 3, tokens: 1, epochs: 1, restarts: 1 }, 260_000);
 }
