@@ -10,6 +10,7 @@ mod peer;
 mod problem;
 mod routes;
 mod server;
+mod services;
 mod session;
 mod stream;
 
@@ -18,3 +19,4 @@ pub use clock::TokioClock;
 pub use config::{BODY_BYTES_MAX, Bearer, Config, HEAD_BYTES_MAX, HEAD_TIMEOUT, HEADERS_MAX, Network};
 pub use life::{Ending, Life};
 pub use server::{Address, ServeError, Server};
+pub use services::Services;

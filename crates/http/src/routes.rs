@@ -5,7 +5,7 @@ use core::task::Poll;
 use std::sync::Arc;
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -17,7 +17,7 @@ use cuttlebone_tokens::{
 };
 use serde::Deserialize;
 
-use crate::config::{BODY_BYTES_MAX, Config};
+use crate::config::Config;
 use crate::message::{
     Event, LeaseTerms, Listing, ReclaimRequest, RegisterRequest, Row, SCHEMA, TokenRequest,
 };
@@ -38,10 +38,11 @@ struct App {
 
 type Answer = Result<Response, Refusal>;
 
-pub(crate) fn router(registry: Registry, config: Arc<Config>) -> Router {
+/// The paths of a token registry.
+pub(crate) fn tokens(registry: Registry, config: &Arc<Config>) -> Router {
     let app = App {
         registry,
-        config,
+        config: Arc::clone(config),
         sessions: Sessions::default(),
         owners: Arc::new(AtomicU64::new(SERVICE.0 + 1)),
     };
@@ -53,9 +54,6 @@ pub(crate) fn router(registry: Registry, config: Arc<Config>) -> Router {
         .route("/v1/registrations/{name}/reclaims", post(reclaim))
         .route("/v1/sessions/{session}", put(renew))
         .route_layer(middleware::from_fn_with_state(app.clone(), authorize))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .fallback(|| async { Refusal::not_found("no such path") })
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(app)
 }
 

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::{Extension, Router};
-use cuttlebone_tokens::Registry;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -16,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::config::{Config, HEAD_BYTES_MAX, HEAD_TIMEOUT, HEADERS_MAX, Network};
 use crate::peer::{Peer, Watched};
-use crate::routes::router;
+use crate::services::Services;
 use crate::stream::Stream;
 
 /// Where a service listens, or a client finds it.
@@ -141,16 +140,18 @@ impl Server {
         }
     }
 
-    /// Serves the registry until `stop` ends; then every open answer ends, which its client takes for a lost connection.
+    /// Serves until `stop` ends; then every open answer ends, which its client takes for a lost connection.
     ///
     /// # Cancel safety
     ///
     /// Dropping it closes every connection at once.
-    pub async fn serve(self, registry: Registry, stop: impl Future<Output = ()>) {
+    pub async fn serve(self, services: impl Into<Services>, stop: impl Future<Output = ()>) {
         let Self { listener, config } = self;
         let places = Arc::new(Semaphore::new(config.connections_max));
         let between = config.network == Network::Between;
-        let router = router(registry, Arc::new(config));
+        let services = services.into();
+        let router = services.router(&Arc::new(config));
+        let mut upkeep = core::pin::pin!(services.upkeep());
         let mut connections = JoinSet::new();
         let mut stop = core::pin::pin!(stop);
         loop {
@@ -161,6 +162,7 @@ impl Server {
             };
             tokio::select! {
                 () = &mut stop => break,
+                never = &mut upkeep => match never {},
                 Some(_ended) = connections.join_next(), if !connections.is_empty() => {}
                 (place, stream) = accepted => {
                     let (Ok(place), Ok((stream, local))) = (place, stream) else { continue };
