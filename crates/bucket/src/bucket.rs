@@ -14,6 +14,9 @@ use crate::update::UpdateStats;
 use crate::vbucket::{Vbucket, VbucketState};
 use crate::{BucketLimits, Error, OpenError, warmup};
 
+/// Keys out of time that are removed under one hold of a vbucket's lock.
+const EXPIRE_SLICE: usize = 64;
+
 /// The number of a vbucket.
 pub type VbucketId = u16;
 
@@ -209,10 +212,11 @@ impl<E: Engine> Bucket<E> {
         self.flush().map(drop)
     }
 
-    /// Does what is due: closes old checkpoints. Call it about once a second.
+    /// Does what is due: closes old checkpoints, and removes keys that are out of time. Call it about once a second.
     pub fn tick(&self, now: Now) {
         for vbucket in self.all() {
             lock(&vbucket).log.tick(now.at);
+            while lock(&vbucket).expire_due(now, EXPIRE_SLICE) {}
         }
     }
 

@@ -35,6 +35,9 @@ pub enum Error {
     /// The key has no value on disk that could be given up, since it was not persisted yet.
     #[error("the key is dirty")]
     Dirty,
+    /// The value is not a number that could be counted up or down.
+    #[error("the value is not a decimal number")]
+    NotANumber,
     /// Key or value have no place in an item.
     #[error("item")]
     Item(#[from] ItemError),

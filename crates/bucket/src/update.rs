@@ -215,7 +215,13 @@ impl Vbucket {
 
     /// Makes a key what it was before the window. Locks do not count, nor do memory limits, nor time.
     fn restore(&mut self, key: &[u8], before: Option<Meta>, stats: &mut UpdateStats) {
-        let deleted = self.table.get(key).is_none_or(|entry| !entry.meta.live);
+        let now = self.table.get(key).map(|entry| entry.meta);
+        if now == before {
+            // It was held only.
+            self.table.update(key, |entry| entry.hold = None);
+            return;
+        }
+        let deleted = now.is_none_or(|meta| !meta.live);
         match before.filter(|meta| meta.live) {
             None => stats.reverted_adds += 1,
             Some(_) if deleted => stats.reverted_deletes += 1,
@@ -229,7 +235,7 @@ impl Vbucket {
                     debug_assert_eq!(entry.disk.map(|disk| disk.seqno), Some(meta.seqno), "the disk has it");
                     entry.meta = meta;
                     entry.value = None;
-                    entry.locked_until = cuttlebone_machine::Instant::ZERO;
+                    entry.hold = None;
                 });
             }
         }
