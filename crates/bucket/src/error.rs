@@ -62,6 +62,13 @@ pub enum Error {
     #[error("the stream is over")]
     StreamOver,
 
+    /// What was waited for was taken back before it was durable: hot reload was reverted, or the vbucket cleared.
+    #[error("taken back before it was durable")]
+    Undone,
+    /// What was waited for was not durable in time. It may become so later.
+    #[error("not durable in time")]
+    TimedOut,
+
     /// Persistence is stopped by the operator.
     #[error("persistence is stopped")]
     Paused,
@@ -89,6 +96,7 @@ impl Error {
                 | Self::TooManyParked { .. }
                 | Self::Locked
                 | Self::NotDrained
+                | Self::TimedOut
                 | Self::Engine(_)
                 | Self::Paused
         )

@@ -9,6 +9,7 @@ use cuttlebone_machine::Instant;
 use crate::bucket::Now;
 use crate::document::Document;
 use crate::history::{Branch, History};
+use crate::persisted::{Undone, Waiters};
 use crate::table::{Disk, Hold, Meta, Table};
 use crate::{BucketLimits, Error};
 
@@ -82,6 +83,7 @@ pub(crate) struct Vbucket {
     /// The snapshot that a replica receives.
     pub(crate) snapshot: SnapshotRange,
     pub(crate) parked: Vec<Waker>,
+    pub(crate) waiters: Waiters,
     /// Whether the document on the disk is not this one.
     pub(crate) unsaved: bool,
     pub(crate) limits: BucketLimits,
@@ -137,6 +139,7 @@ impl Vbucket {
             reverted,
             snapshot: SnapshotRange { start: seqno, end: seqno },
             parked: Vec::new(),
+            waiters: Waiters::default(),
             unsaved: true,
             limits,
         })
@@ -270,7 +273,8 @@ impl Vbucket {
 
     /// Forgets everything, as if nobody had ever written.
     pub(crate) fn reset(&mut self, now: Now, generation: u32, branch: Branch, keep_seqnos: bool) {
-        let last = if keep_seqnos { self.log.last_seqno() } else { Seqno(0) };
+        let status = self.log.status();
+        let last = if keep_seqnos { status.last_seqno } else { Seqno(0) };
         let checkpoint = match self.state.role() {
             Role::Active => CheckpointId(self.log.status().open.0 + 1),
             Role::Replica => CheckpointId(0),
@@ -279,6 +283,13 @@ impl Vbucket {
         for cursor in ids {
             // What they have read is not a beginning of what will follow.
             let _ = self.log.unregister(cursor.id);
+        }
+        if keep_seqnos {
+            let seqnos = (status.persisted.next(), last);
+            let checkpoints = (CheckpointId(status.persisted_checkpoint.0 + 1), status.open);
+            self.waiters.undo(Undone { seqnos, checkpoints });
+        } else {
+            self.waiters.forget();
         }
         drop(self.log.reset(now.at, Start { checkpoint, seqno: last, role: self.state.role() }));
         self.table = Table::default();
