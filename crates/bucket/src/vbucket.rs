@@ -9,7 +9,8 @@ use cuttlebone_machine::Instant;
 use crate::bucket::Now;
 use crate::document::Document;
 use crate::history::{Branch, History};
-use crate::table::{Disk, Meta, Table};
+use crate::persisted::{Undone, Waiters};
+use crate::table::{Disk, Hold, Meta, Table};
 use crate::{BucketLimits, Error};
 
 /// Who serves a vbucket.
@@ -82,6 +83,7 @@ pub(crate) struct Vbucket {
     /// The snapshot that a replica receives.
     pub(crate) snapshot: SnapshotRange,
     pub(crate) parked: Vec<Waker>,
+    pub(crate) waiters: Waiters,
     /// Whether the document on the disk is not this one.
     pub(crate) unsaved: bool,
     pub(crate) limits: BucketLimits,
@@ -139,6 +141,7 @@ impl Vbucket {
             reverted,
             snapshot,
             parked: Vec::new(),
+            waiters: Waiters::default(),
             unsaved: true,
             limits,
         })
@@ -219,6 +222,14 @@ impl Vbucket {
         Meta::of(item)
     }
 
+    /// In a window of hot reload, how the key is before it changes for the first time.
+    fn remember(&mut self, key: &[u8]) {
+        if self.is_in_window() && !self.window.contains_key(key) {
+            let meta = self.table.get(key).map(|entry| entry.meta);
+            self.window.insert(key.into(), meta);
+        }
+    }
+
     fn make_room(&mut self, bytes: usize) -> Result<(), Error> {
         let max = self.limits.resident_bytes_max;
         if self.table.sums().resident_bytes + bytes > max {
@@ -228,6 +239,22 @@ impl Vbucket {
             }
         }
         Ok(())
+    }
+
+    /// Removes up to `limit` keys that are out of time, and tells whether there may be more. Replicas are told by their
+    /// producer.
+    pub(crate) fn expire_due(&mut self, now: Now, limit: usize) -> bool {
+        if self.state != VbucketState::Active || self.is_reverting() {
+            return false;
+        }
+        for _ in 0..limit {
+            let Some(key) = self.table.overdue(now.unix).map(<[u8]>::to_vec) else { return false };
+            // Memory is full: the next tick tries again, and whoever looks finds nothing either way.
+            if self.expire(now, &key).is_err() {
+                return false;
+            }
+        }
+        true
     }
 
     /// A deletion on behalf of time.
@@ -254,7 +281,8 @@ impl Vbucket {
 
     /// Forgets everything, as if nobody had ever written.
     pub(crate) fn reset(&mut self, now: Now, generation: u32, branch: Branch, keep_seqnos: bool) {
-        let last = if keep_seqnos { self.log.last_seqno() } else { Seqno(0) };
+        let status = self.log.status();
+        let last = if keep_seqnos { status.last_seqno } else { Seqno(0) };
         let checkpoint = match self.state.role() {
             Role::Active => CheckpointId(self.log.status().open.0 + 1),
             Role::Replica => CheckpointId(0),
@@ -263,6 +291,13 @@ impl Vbucket {
         for cursor in ids {
             // What they have read is not a beginning of what will follow.
             let _ = self.log.unregister(cursor.id);
+        }
+        if keep_seqnos {
+            let seqnos = (status.persisted.next(), last);
+            let checkpoints = (CheckpointId(status.persisted_checkpoint.0 + 1), status.open);
+            self.waiters.undo(Undone { seqnos, checkpoints });
+        } else {
+            self.waiters.forget();
         }
         drop(self.log.reset(now.at, Start { checkpoint, seqno: last, role: self.state.role() }));
         self.table = Table::default();
@@ -275,8 +310,18 @@ impl Vbucket {
         self.unsaved = true;
     }
 
-    /// Holds a key until then.
+    /// Whether somebody holds the key.
     pub(crate) fn is_locked(&self, key: &[u8], now: Instant) -> bool {
-        self.table.get(key).is_some_and(|entry| entry.locked_until > now)
+        let hold = self.table.get(key).and_then(|entry| entry.hold.as_ref());
+        hold.is_some_and(|hold| hold.until > now)
+    }
+
+    /// Lets nobody else change a key for a while, and gives it the stamp that its holder has to show.
+    pub(crate) fn hold(&mut self, key: &[u8], until: Instant) -> u64 {
+        self.remember(key);
+        self.cas += 1;
+        let cas = self.cas;
+        self.table.update(key, |entry| entry.hold = Some(Box::new(Hold { until, cas })));
+        cas
     }
 }
