@@ -21,6 +21,8 @@ const TOOLS: &[Tool] = &[
     Tool { program: "monmaptool", package: "ceph-base", suite: "interop" },
     Tool { program: "ceph-kvstore-tool", package: "ceph-base", suite: "interop" },
     Tool { program: "ceph-monstore-tool", package: "ceph-mon", suite: "interop" },
+    Tool { program: "ceph-mds", package: "ceph-mds", suite: "interop" },
+    Tool { program: "ceph-osd", package: "ceph-osd", suite: "interop" },
     Tool { program: "etcd", package: "etcd-server", suite: "interop" },
     Tool { program: "etcdctl", package: "etcd-client", suite: "interop" },
     // At build time, by the client of etcd alone.

@@ -11,13 +11,15 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 /// Which package has a program that the suites use.
-const PACKAGES: [(&str, &str); 8] = [
+const PACKAGES: [(&str, &str); 10] = [
     ("ceph", "ceph-common"),
     ("ceph-conf", "ceph-common"),
     ("ceph-dencoder", "ceph-common"),
     ("ceph-kvstore-tool", "ceph-base"),
+    ("ceph-mds", "ceph-mds"),
     ("ceph-mon", "ceph-mon"),
     ("ceph-monstore-tool", "ceph-mon"),
+    ("ceph-osd", "ceph-osd"),
     ("monmaptool", "ceph-base"),
     ("setpriv", "util-linux"),
 ];

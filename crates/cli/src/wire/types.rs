@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use cuttlebone_mon::{
-    Body, Command, CommandAck, Config, GetMap, GetVersion, GetVersionReply, Map, MonMap, Probe, Subscribe,
-    SubscribeAck,
+    Body, Command, CommandAck, Config, GetMap, GetVersion, GetVersionReply, Map, MonMap, Probe, StatFs,
+    StatFsReply, Subscribe, SubscribeAck,
 };
 use cuttlebone_wire::{
     Decode, DecodeError, Encode, EntityAddr, EntityAddrs, EntityInst, EntityName, EntityNum, FeatureSet,
@@ -55,6 +55,8 @@ pub const TYPES: &[Type] = &[
     message::<Subscribe>("asks to be sent maps as they change"),
     message::<SubscribeAck>("until when subscriptions hold"),
     message::<Sync>("store synchronisation between monitors, both dialects"),
+    message::<StatFs>("asks how full the cluster or a pool is"),
+    message::<StatFsReply>("how full the cluster or a pool is"),
     structure::<MonMap>("MonMap", "the monitors of a cluster"),
     structure::<StoredOp>("MonitorDBStore::Op", "one operation on a monitor's store"),
     structure::<Transaction>("MonitorDBStore::Transaction", "operations on a monitor's store"),
