@@ -57,14 +57,30 @@ macro_rules! golden {
 }
 
 golden! {
+    cap_reconnect: "cap_reconnect_t";
+    client_metadata: "client_metadata_t";
+    dirfrag: "dirfrag_t";
     entity_addr: "entity_addr_t";
     entity_addrvec: "entity_addrvec_t";
     entity_inst: "entity_inst_t";
     entity_name: "EntityName";
     entity_num: "entity_name_t";
     feature_bitset: "feature_bitset_t";
+    file_layout: "file_layout_t";
+    frag: "frag_t";
+    fragtree: "fragtree_t";
+    fsmap: "FSMap";
+    inode_backtrace: "inode_backtrace_t";
     mauth: "MAuth";
     mauth_reply: "MAuthReply";
+    mclient_caps: "MClientCaps";
+    mclient_reply: "MClientReply";
+    mclient_request: "MClientRequest";
+    mclient_request_release: "MClientRequest::Release";
+    mclient_session: "MClientSession";
+    mds_info: "MDSMap::mds_info_t";
+    mdsmap: "MDSMap";
+    metric_spec: "metric_spec_t";
     mmon_command: "MMonCommand";
     mmon_command_ack: "MMonCommandAck";
     mmon_get_version: "MMonGetVersion";
@@ -74,6 +90,8 @@ golden! {
     mmon_subscribe: "MMonSubscribe";
     mmon_sync: "MMonSync";
     monmap: "MonMap";
+    quota_info: "quota_info_t";
+    snap_realm_info: "SnapRealmInfo";
     store_op: "MonitorDBStore::Op";
     store_transaction: "MonitorDBStore::Transaction";
 }
