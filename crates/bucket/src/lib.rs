@@ -7,6 +7,7 @@ pub mod engine;
 mod error;
 mod flusher;
 mod history;
+mod keys;
 mod limits;
 mod modify;
 mod operations;
