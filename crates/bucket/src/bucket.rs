@@ -110,7 +110,7 @@ impl<E: Engine> Bucket<E> {
         match bucket.flush() {
             Ok(_) => Ok(bucket),
             Err(Error::Engine(error)) => Err(error.into()),
-            Err(Error::Corrupt { number }) => Err(OpenError::Row { number }),
+            Err(Error::Corrupt { address }) => Err(OpenError::Row { address }),
             Err(other) => Err(EngineError::new(other).into()),
         }
     }

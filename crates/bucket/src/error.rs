@@ -76,10 +76,10 @@ pub enum Error {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// A row on the disk is not what was written.
-    #[error("row {number} is damaged")]
+    #[error("the row at {address} is damaged")]
     Corrupt {
-        /// Its number.
-        number: u64,
+        /// Where it lies.
+        address: u64,
     },
     /// The caller broke a rule of this crate.
     #[error("misuse: {0}")]
@@ -130,10 +130,10 @@ pub enum OpenError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// A row on the disk is not what was written.
-    #[error("row {number} is damaged")]
+    #[error("the row at {address} is damaged")]
     Row {
-        /// Its number.
-        number: u64,
+        /// Where it lies.
+        address: u64,
     },
     /// The document of a vbucket is not what was written.
     #[error("the document of vbucket {vbucket} is damaged")]

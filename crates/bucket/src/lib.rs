@@ -6,6 +6,9 @@ mod document;
 pub mod engine;
 mod error;
 mod flusher;
+#[cfg(feature = "__fuzz")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod history;
 mod keys;
 mod limits;

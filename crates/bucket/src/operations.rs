@@ -4,7 +4,7 @@ use cuttlebone_checkpoint::{Item, Op, Seqno};
 
 use crate::Error;
 use crate::bucket::{Bucket, Now, VbucketId};
-use crate::engine::Engine;
+use crate::engine::{Engine, RowAt};
 use crate::record;
 use crate::table::Meta;
 use crate::vbucket::{Vbucket, VbucketState};
@@ -57,7 +57,7 @@ pub(crate) enum Lookup<T> {
     /// The answer.
     Here(T),
     /// The key's value is on the disk, and has to be read first.
-    OnDisk { row: u64, meta: Meta },
+    OnDisk { row: RowAt, meta: Meta },
 }
 
 impl<E: Engine> Bucket<E> {
@@ -206,12 +206,12 @@ impl<E: Engine> Bucket<E> {
                 Lookup::Here(found) => return Ok(found),
                 Lookup::OnDisk { row, meta } => (row, meta),
             };
-            missing = row;
+            missing = row.address;
             // The row may be rewritten elsewhere meanwhile; then the next look says where.
             let Some(bytes) = self.engine().row(row)? else { continue };
-            let item = record::decode(&bytes).ok_or(Error::Corrupt { number: row })?.item;
+            let item = record::decode(&bytes).ok_or(Error::Corrupt { address: row.address })?.item;
             if item.key() != key || item.seqno() != meta.seqno {
-                return Err(Error::Corrupt { number: row });
+                return Err(Error::Corrupt { address: row.address });
             }
             self.with(id, |vbucket| {
                 vbucket.table.update(key, |entry| {
@@ -222,7 +222,7 @@ impl<E: Engine> Bucket<E> {
                 Ok(())
             })?;
         }
-        Err(Error::Corrupt { number: missing })
+        Err(Error::Corrupt { address: missing })
     }
 }
 

@@ -3,6 +3,8 @@ use std::collections::{BTreeMap, HashMap};
 use cuttlebone_checkpoint::{Item, Op, Seqno};
 use cuttlebone_machine::Instant;
 
+use crate::engine::RowAt;
+
 /// What is known of a key without its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Meta {
@@ -31,7 +33,7 @@ impl Meta {
 /// The newest row of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Disk {
-    pub(crate) row: u64,
+    pub(crate) row: RowAt,
     pub(crate) seqno: Seqno,
 }
 
@@ -86,8 +88,8 @@ pub(crate) struct Sums {
     pub(crate) evicted: usize,
     /// Bytes of values in memory.
     pub(crate) resident_bytes: usize,
-    /// Keys with a row.
-    pub(crate) on_disk: usize,
+    /// Bytes of the keys' rows.
+    pub(crate) disk_bytes: u64,
 }
 
 impl Sums {
@@ -96,7 +98,7 @@ impl Sums {
             live: usize::from(entry.meta.live),
             evicted: usize::from(entry.meta.live && entry.value.is_none()),
             resident_bytes: entry.value.as_ref().map_or(0, Item::body_bytes),
-            on_disk: usize::from(entry.disk.is_some()),
+            disk_bytes: entry.disk.map_or(0, |disk| disk.row.span()),
         }
     }
 
@@ -104,14 +106,14 @@ impl Sums {
         self.live += other.live;
         self.evicted += other.evicted;
         self.resident_bytes += other.resident_bytes;
-        self.on_disk += other.on_disk;
+        self.disk_bytes += other.disk_bytes;
     }
 
     fn remove(&mut self, other: Self) {
         self.live -= other.live;
         self.evicted -= other.evicted;
         self.resident_bytes -= other.resident_bytes;
-        self.on_disk -= other.on_disk;
+        self.disk_bytes -= other.disk_bytes;
     }
 }
 

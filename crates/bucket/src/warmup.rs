@@ -4,7 +4,7 @@ use cuttlebone_checkpoint::Seqno;
 
 use crate::bucket::Now;
 use crate::document::Document;
-use crate::engine::{Engine, Snapshot};
+use crate::engine::{Engine, RowAt, Snapshot};
 use crate::flusher::Writer;
 use crate::history::Branch;
 use crate::table::{Disk, Entry};
@@ -26,26 +26,24 @@ pub(crate) fn load<E: Engine>(
         let document = Document::decode(&bytes).ok_or(OpenError::Document { vbucket: id })?;
         vbuckets.insert(id, Vbucket::from_document(now, id, document, chance, limits)?);
     }
-    let mut writer = Writer::default();
-    let (mut first, mut damaged) = (None, None);
-    engine.snapshot()?.rows(0..u64::MAX, &mut |number, row| {
-        first.get_or_insert(number);
-        writer.next = number + 1;
+    let first = engine.span().start;
+    let writer = Writer { first, ..Writer::default() };
+    let mut damaged = None;
+    engine.snapshot()?.rows(first, u64::MAX, &mut |at, row| {
         let Some(record) = record::decode(row) else {
-            damaged = Some(number);
+            damaged = Some(at.address);
             return false;
         };
         if let Some(vbucket) = vbuckets.get_mut(&record.vbucket)
             && vbucket.generation == record.generation
         {
-            vbucket.load(number, &record.item);
+            vbucket.load(at, &record.item);
         }
         true
     })?;
-    if let Some(number) = damaged {
-        return Err(OpenError::Row { number });
+    if let Some(address) = damaged {
+        return Err(OpenError::Row { address });
     }
-    writer.first = first.unwrap_or(0);
     let vbuckets = vbuckets.into_values().map(|mut vbucket| {
         vbucket.loaded(chance());
         vbucket
@@ -54,7 +52,7 @@ pub(crate) fn load<E: Engine>(
 }
 
 impl Vbucket {
-    fn load(&mut self, row: u64, item: &cuttlebone_checkpoint::Item) {
+    fn load(&mut self, row: RowAt, item: &cuttlebone_checkpoint::Item) {
         let newer = self.table.get(item.key()).is_none_or(|entry| entry.meta.seqno <= item.seqno());
         if newer {
             let mut entry = Entry::new(item, Some(Disk { row, seqno: item.seqno() }));
