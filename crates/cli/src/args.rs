@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::demo::DemoArgs;
+use crate::manual::{CompletionsArgs, ManArgs};
 use crate::mon::MonCommand;
 use crate::store::StoreCommand;
 use crate::token::TokenCommand;
@@ -42,6 +43,10 @@ pub enum Command {
     /// Bounded, fenced access for programs that restart.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Prints a script that completes commands and options in a shell.
+    Completions(CompletionsArgs),
+    /// Prints a page of the manual, or writes all of them.
+    Man(ManArgs),
 }
 
 /// Options that every command takes, spelled as in Ceph.
