@@ -8,5 +8,6 @@ mod losing;
 mod polite;
 mod ranks;
 mod restart;
+mod table;
 mod vectors;
 mod world;
