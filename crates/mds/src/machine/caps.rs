@@ -4,7 +4,7 @@ use cuttlebone_wire::{Body, Message};
 use super::cache::{Inode, Pins};
 use super::cap::{Cap, Issue, Standing};
 use super::session::Session;
-use super::{Access, Change, Client, Event, Generations, NotTaken};
+use super::{Access, Call, Change, Client, Event, Generations, NotTaken};
 use crate::message::{CapOp, ClientCaps};
 use crate::{CapBits, CapGrant, Ino, InodeStat, Rank};
 
@@ -31,14 +31,14 @@ impl Client {
     pub fn unwatch(&mut self, now: Instant, ino: Ino) {
         self.pin(ino, |pins| pins.watched = false);
         self.tell_wanted(now, ino);
-        self.trim(now);
+        self.settle(now);
     }
 
     /// Closes a file that [`Call::Open`](super::Call::Open) or [`Call::Create`](super::Call::Create) opened.
     pub fn close_file(&mut self, now: Instant, ino: Ino, access: Access) {
         self.pin(ino, |pins| pins.opened(access, -1));
         self.tell_wanted(now, ino);
-        self.trim(now);
+        self.settle(now);
     }
 
     /// The capabilities that count for an inode at the moment, over all ranks.
@@ -62,6 +62,18 @@ impl Client {
         if let Some(inode) = self.cache.get_mut(ino) {
             change(&mut inode.pins);
             self.cache.settle(ino);
+        }
+    }
+
+    /// Whether a call would keep one inode more than the limits allow, or one lock more.
+    pub(super) fn pins_too_many(&self, call: &Call) -> bool {
+        match call {
+            Call::Open { .. } | Call::Create { .. } => self.cache.pinned() >= self.config.limits.pins_max,
+            Call::SetLock { ino, .. } => {
+                let locks = self.cache.get(*ino).map_or(0, |inode| inode.pins.locks.len());
+                self.cache.pinned() >= self.config.limits.pins_max || locks >= LOCKS_MAX
+            }
+            _ => false,
         }
     }
 
@@ -103,6 +115,21 @@ impl Client {
                 mseq: grant.mseq,
             };
             self.take_cap(rank, stat.ino, issue, grant.flags & CapGrant::AUTH != 0, grant.realm);
+            self.remind(stat.ino);
+        }
+    }
+
+    /// Tells each server what is wanted of an inode that somebody watches or has open, if it has forgotten.
+    pub(super) fn remind(&mut self, ino: Ino) {
+        let Some(inode) = self.cache.get_mut(ino).filter(|inode| !inode.pins.is_empty()) else { return };
+        let wanted = inode.wanted();
+        let mut ranks = alloc::vec::Vec::new();
+        for cap in inode.caps.iter_mut().filter(|cap| !cap.wanted.contains(wanted)) {
+            cap.wanted |= wanted;
+            ranks.push(cap.rank);
+        }
+        for rank in ranks {
+            self.send_update(rank, ino);
         }
     }
 
@@ -293,6 +320,8 @@ fn update(inode: &mut Inode, message: &ClientCaps) {
     stat.change_attr = stat.change_attr.max(message.change_attr);
 }
 
+/// Most locks held on one file.
+const LOCKS_MAX: usize = 1024;
 /// Bits of a mode that are the type.
 ///
 /// Source: `torvalds/linux:include/uapi/linux/stat.h`, `S_IFMT`.

@@ -2,7 +2,7 @@ use alloc::vec::Vec;
 
 use cuttlebone_machine::Instant;
 
-use super::{Call, Caller, Client, Durability, Error, Event, NotTaken, SyncId, Tid};
+use super::{Call, Caller, Client, Durability, Errno, Error, Event, NotTaken, SyncId, Tid};
 use crate::{Ino, Rank};
 
 /// A request that is not finished.
@@ -58,7 +58,7 @@ impl Client {
         if caller.groups.len() > GROUPS_MAX {
             return Err(NotTaken::Misuse("a user is in at most 65,536 groups"));
         }
-        if self.requests.len() >= self.config.limits.requests_max {
+        if self.requests.len() >= self.config.limits.requests_max || self.pins_too_many(&call) {
             return Err(NotTaken::Busy);
         }
         self.last_tid = self.last_tid.wrapping_add(1);
@@ -94,8 +94,11 @@ impl Client {
             pending.attempts == 0 && matches!(pending.stage, Stage::Unplaced | Stage::Queued(_))
         });
         if never_sent {
-            // The queues are cleaned as they are worked off.
-            self.drop_request(tid);
+            for session in self.sessions.values_mut() {
+                session.queue.retain(|queued| *queued != tid);
+            }
+            let waiters = self.drop_request(tid);
+            self.count_down(waiters, &Ok(()));
         }
         never_sent
     }
@@ -161,11 +164,15 @@ impl Client {
             && session.pace.admits(session.in_flight)
             && let Some(tid) = session.queue.pop_front()
         {
-            let read_only = session.read_only;
+            let (read_only, vxattrs) = (session.read_only, session.vxattrs);
             match self.requests.get(&tid) {
                 Some(pending) if pending.stage != Stage::Queued(rank) => {}
                 Some(pending) if read_only && pending.call.is_write() => {
                     self.finish(tid, Err(Error::ReadOnly));
+                }
+                // A server that does not know the operation may not survive it.
+                Some(pending) if !vxattrs && matches!(pending.call, Call::GetVxattr { .. }) => {
+                    self.finish(tid, Err(Error::Refused(Errno::EOPNOTSUPP)));
                 }
                 Some(_) => self.send_request(now, rank, tid),
                 None => {}
@@ -196,14 +203,15 @@ impl Client {
 
     /// Ends a request with this result, before or without its commit.
     pub(super) fn finish(&mut self, tid: Tid, result: Result<super::Answer, Error>) {
-        self.drop_request(tid);
+        let waiters = self.drop_request(tid);
         let result = result.map(alloc::boxed::Box::new);
         self.event(Event::Answer { tid, result, durability: Durability::Committed });
+        self.count_down(waiters, &Ok(()));
     }
 
-    /// Takes a request out of every list, and tells those who wait for its commit that there is nothing to wait for.
-    pub(super) fn drop_request(&mut self, tid: Tid) {
-        let Some(pending) = self.requests.remove(&tid) else { return };
+    /// Takes a request out of every list, and answers who waits for its commit.
+    pub(super) fn drop_request(&mut self, tid: Tid) -> Vec<SyncId> {
+        let Some(pending) = self.requests.remove(&tid) else { return Vec::new() };
         self.unplaced.remove(&tid);
         match pending.stage {
             Stage::Sent { rank, .. } => self.land(rank, pending.call.may_wait()),
@@ -217,9 +225,7 @@ impl Client {
         for ino in pending.touched {
             self.uncommitted.remove(&(ino, tid));
         }
-        for sync in pending.waiters {
-            self.count_down(sync, Ok(()));
-        }
+        pending.waiters
     }
 }
 

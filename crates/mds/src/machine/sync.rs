@@ -85,37 +85,36 @@ impl Client {
         }
     }
 
-    /// One of the things that somebody waits for has come to its end.
-    pub(super) fn count_down(&mut self, id: SyncId, result: Result<(), Error>) {
-        let Some(sync) = self.syncs.get_mut(&id) else { return };
-        sync.left = sync.left.saturating_sub(1);
-        if sync.result.is_ok() {
-            sync.result = result;
-        }
-        if sync.left == 0
-            && let Some(sync) = self.syncs.remove(&id)
-        {
-            self.event(Event::Synced(id, sync.result));
+    /// One of the things that these wait for has come to its end.
+    pub(super) fn count_down(&mut self, waiters: Vec<SyncId>, result: &Result<(), Error>) {
+        for id in waiters {
+            let Some(sync) = self.syncs.get_mut(&id) else { continue };
+            sync.left = sync.left.saturating_sub(1);
+            if sync.result.is_ok() {
+                sync.result.clone_from(result);
+            }
+            if sync.left == 0
+                && let Some(sync) = self.syncs.remove(&id)
+            {
+                self.event(Event::Synced(id, sync.result));
+            }
         }
     }
 
     /// A request is committed.
     pub(super) fn commit(&mut self, tid: Tid) {
-        self.drop_request(tid);
+        let waiters = self.drop_request(tid);
         self.event(Event::Committed(tid));
+        self.count_down(waiters, &Ok(()));
     }
 
     /// What a request changed may not last: its caller, everybody who waits, and the next who will.
     pub(super) fn uncommit(&mut self, tid: Tid, error: &Error) {
-        let Some(pending) = self.requests.get_mut(&tid) else { return };
-        let waiters = core::mem::take(&mut pending.waiters);
-        let touched = pending.touched.clone();
-        for sync in &waiters {
-            self.count_down(*sync, Err(error.clone()));
-        }
-        self.failures.add(touched, error);
-        self.drop_request(tid);
+        let touched = self.requests.get(&tid).map(|pending| pending.touched.clone());
+        self.failures.add(touched.unwrap_or_default(), error);
+        let waiters = self.drop_request(tid);
         self.event(Event::Uncommitted(tid, error.clone()));
+        self.count_down(waiters, &Err(error.clone()));
     }
 }
 
