@@ -1,8 +1,10 @@
 //! Every object of our types that a real release has written: it decodes, and comes back as the same bytes.
 
 use bytes::Bytes;
-use cuttlebone_cli::wire::{TYPES, Type};
+use cuttlebone_cli::wire::{Recorded, TYPES, Type};
+use cuttlebone_mds::{ClientReply, ReplyForm};
 use cuttlebone_testkit::{Object, corpus};
+use cuttlebone_wire::{Body, Decode, Features, Reader};
 
 fn kind(name: &str) -> &'static Type {
     TYPES.iter().find(|kind| kind.name == name).unwrap_or_else(|| panic!("{name} is not in the table"))
@@ -94,4 +96,27 @@ golden! {
     snap_realm_info: "SnapRealmInfo";
     store_op: "MonitorDBStore::Op";
     store_transaction: "MonitorDBStore::Transaction";
+}
+
+/// A reply keeps its trace as bytes, since only the session knows its form; here it is that of Kraken.
+#[test]
+fn traces_of_old_replies_come_back_as_well() {
+    let form = ReplyForm::Legacy(Features::all_known());
+    let (mut dentries, mut targets, mut realms) = (0, 0, 0);
+    for object in corpus("MClientReply").unwrap_or_else(|error| panic!("{error:#}")) {
+        let bytes = Bytes::from(object.bytes);
+        let recorded = Recorded::decode(&mut Reader::new(&bytes)).unwrap();
+        let (reply, _) = ClientReply::decode(&recorded.message).unwrap();
+        let trace = reply.trace(form).unwrap_or_else(|error| panic!("{}: {error}", object.name));
+        dentries += usize::from(trace.dentry.is_some());
+        targets += usize::from(trace.target.is_some());
+        let chain = reply.realms().unwrap();
+        realms += chain.len();
+        let again = reply.clone().with_trace(&trace, form).with_realms(&chain);
+        assert!(again == reply, "{}: {trace:?}", object.name);
+        for target in trace.target.iter().chain(trace.dentry.iter().map(|dentry| &dentry.dir)) {
+            assert!(target.ino.0 > 0 && target.mode > 0, "{target:?}");
+        }
+    }
+    assert!(dentries > 0 && targets > 0 && realms > 0, "{dentries} names, {targets} inodes, {realms} realms");
 }
