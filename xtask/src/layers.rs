@@ -26,6 +26,7 @@ const TIERS: &[(&str, u8)] = &[
     ("publisher", 2),
     ("sim", 2),
     ("http", 3),
+    ("replica", 3),
     ("node", 4),
     ("cli", 5),
     ("fuzz", 6),
@@ -36,7 +37,7 @@ const TIERS: &[(&str, u8)] = &[
 /// Packages whose use tells something about a crate, and who may use them outside tests.
 const RESTRICTED: &[(&str, &[&str])] = &[
     ("anyhow", &["cli", "fuzz", "interop", "testkit"]),
-    ("bincode", &["bucket", "checkpoint", "mounttable", "node", "store", "tokens"]),
+    ("bincode", &["bucket", "checkpoint", "mounttable", "node", "replica", "store", "tokens"]),
     ("tokio", &["cli", "driver", "http", "interop", "mounttable-etcd", "node", "testkit"]),
 ];
 

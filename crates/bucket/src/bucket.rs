@@ -1,8 +1,6 @@
 use core::future::poll_fn;
-use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::Poll;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use cuttlebone_checkpoint::{Seqno, Status};
 use cuttlebone_machine::{Entropy, Instant, SplitMix};
@@ -10,9 +8,13 @@ use cuttlebone_machine::{Entropy, Instant, SplitMix};
 use crate::engine::{Engine, EngineError};
 use crate::flusher::Writer;
 use crate::history::{Branch, History};
+use crate::sync::{Arc, AtomicBool, Cell, Mutex, MutexGuard, Ordering, PoisonError, RwLock, lock};
 use crate::update::UpdateStats;
 use crate::vbucket::{Vbucket, VbucketState};
 use crate::{BucketLimits, Error, OpenError, warmup};
+
+/// Keys out of time that are removed under one hold of a vbucket's lock.
+const EXPIRE_SLICE: usize = 64;
 
 /// The number of a vbucket.
 pub type VbucketId = u16;
@@ -45,6 +47,8 @@ pub struct VbucketStatus {
     pub in_window: bool,
     /// Operations that wait.
     pub parked: usize,
+    /// Those who wait for something to become durable.
+    pub waiting: usize,
     /// Where its history has branched.
     pub history: History,
     /// The last window that was reverted: barrier, first and last seqno.
@@ -73,14 +77,9 @@ struct Shared<E> {
     limits: BucketLimits,
     update: Mutex<UpdateStats>,
     writer: Mutex<Writer>,
-    vbuckets: RwLock<BTreeMap<VbucketId, Arc<Mutex<Vbucket>>>>,
+    vbuckets: RwLock<BTreeMap<VbucketId, Arc<Cell>>>,
     chance: Mutex<SplitMix>,
     paused: AtomicBool,
-}
-
-/// A panic while a lock was held is a defect of ours; `recount` tells what it left.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<E: Engine> Bucket<E> {
@@ -95,12 +94,11 @@ impl<E: Engine> Bucket<E> {
         limits.log.check()?;
         let mut chance = SplitMix::new(seed);
         let (vbuckets, writer) = warmup::load(&engine, limits, now, &mut || chance.next_u64())?;
-        let vbuckets =
-            vbuckets.into_iter().map(|vbucket| (vbucket.id, Arc::new(Mutex::new(vbucket)))).collect();
+        let vbuckets = vbuckets.into_iter().map(|vbucket| (vbucket.id, Cell::new(vbucket))).collect();
         let shared = Shared {
             engine,
             limits,
-            update: Mutex::default(),
+            update: Mutex::new(UpdateStats::default()),
             writer: Mutex::new(writer),
             vbuckets: RwLock::new(vbuckets),
             chance: Mutex::new(chance),
@@ -125,7 +123,7 @@ impl<E: Engine> Bucket<E> {
     pub fn create(&self, id: VbucketId, now: Now, state: VbucketState) -> Result<(), Error> {
         let _update = lock(&self.shared.update);
         let inherits =
-            state == VbucketState::Active && self.all().iter().any(|other| lock(other).is_in_window());
+            state == VbucketState::Active && self.all().iter().any(|other| other.lock().is_in_window());
         let mut all = self.shared.vbuckets.write().unwrap_or_else(PoisonError::into_inner);
         if all.contains_key(&id) {
             return Err(Error::Exists);
@@ -135,7 +133,7 @@ impl<E: Engine> Bucket<E> {
         if inherits {
             vbucket.log.start_update(now.at)?;
         }
-        all.insert(id, Arc::new(Mutex::new(vbucket)));
+        all.insert(id, Cell::new(vbucket));
         Ok(())
     }
 
@@ -150,10 +148,11 @@ impl<E: Engine> Bucket<E> {
         let gone = all.remove(&id).ok_or(Error::NotMyVbucket)?;
         writer.removed.push(id);
         drop((all, writer));
-        let mut gone = lock(&gone);
+        let mut gone = gone.lock();
         gone.state = VbucketState::Dead;
         // Streams and parked operations learn it at once.
         let (generation, branch) = self.fresh_branch(Seqno(0));
+        gone.waiters.close();
         gone.reset(now, generation, branch, false);
         gone.unpark();
         Ok(())
@@ -182,6 +181,9 @@ impl<E: Engine> Bucket<E> {
                 vbucket.log.queue_state([state.number()].as_slice().into());
                 vbucket.unsaved = true;
             }
+            if state == VbucketState::Dead {
+                vbucket.waiters.close();
+            }
             vbucket.unpark();
             Ok(())
         })
@@ -196,7 +198,7 @@ impl<E: Engine> Bucket<E> {
         {
             let _update = lock(&self.shared.update);
             let all = self.all();
-            let mut guards: Vec<_> = all.iter().map(|vbucket| lock(vbucket)).collect();
+            let mut guards: Vec<_> = all.iter().map(|vbucket| vbucket.lock()).collect();
             guards.retain(|vbucket| vbucket.state == VbucketState::Active);
             if guards.iter().any(|vbucket| vbucket.is_in_window() || vbucket.is_reverting()) {
                 return Err(Error::InWindow);
@@ -209,10 +211,18 @@ impl<E: Engine> Bucket<E> {
         self.flush().map(drop)
     }
 
-    /// Does what is due: closes old checkpoints. Call it about once a second.
+    /// Does what is due: closes old checkpoints, removes keys that are out of time, ends waiting at its deadline. Call it about once a second.
     pub fn tick(&self, now: Now) {
         for vbucket in self.all() {
-            lock(&vbucket).log.tick(now.at);
+            {
+                let mut vbucket = vbucket.lock();
+                vbucket.log.tick(now.at);
+                vbucket.tell_persisted();
+                vbucket.waiters.time_out(now.at);
+            }
+            while vbucket.lock().expire_due(now, EXPIRE_SLICE) {
+                vbucket.give_way();
+            }
         }
     }
 
@@ -282,6 +292,7 @@ impl<E: Engine> Bucket<E> {
                 log: vbucket.log.status(),
                 in_window: vbucket.is_in_window(),
                 parked: vbucket.parked.len(),
+                waiting: vbucket.waiters.len(),
                 history: vbucket.history.clone(),
                 reverted: vbucket.reverted,
             })
@@ -300,7 +311,7 @@ impl<E: Engine> Bucket<E> {
     /// Says which does not hold, which would be a defect of this crate.
     pub fn recount(&self) -> Result<(), String> {
         for vbucket in self.all() {
-            let vbucket = lock(&vbucket);
+            let vbucket = vbucket.lock();
             vbucket.log.recount()?;
             vbucket.table.recount()?;
             if !vbucket.is_in_window() && !vbucket.is_reverting() && !vbucket.window.is_empty() {
@@ -341,11 +352,11 @@ impl<E: Engine> Bucket<E> {
     }
 
     /// All vbuckets, by number.
-    pub(crate) fn all(&self) -> Vec<Arc<Mutex<Vbucket>>> {
+    pub(crate) fn all(&self) -> Vec<Arc<Cell>> {
         self.shared.vbuckets.read().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect()
     }
 
-    pub(crate) fn one(&self, id: VbucketId) -> Result<Arc<Mutex<Vbucket>>, Error> {
+    pub(crate) fn one(&self, id: VbucketId) -> Result<Arc<Cell>, Error> {
         let all = self.shared.vbuckets.read().unwrap_or_else(PoisonError::into_inner);
         all.get(&id).map(Arc::clone).ok_or(Error::NotMyVbucket)
     }
@@ -357,7 +368,7 @@ impl<E: Engine> Bucket<E> {
         body: impl FnOnce(&mut Vbucket) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let vbucket = self.one(id)?;
-        let mut vbucket = lock(&vbucket);
+        let mut vbucket = vbucket.lock();
         body(&mut vbucket)
     }
 }

@@ -35,6 +35,9 @@ pub enum Error {
     /// The key has no value on disk that could be given up, since it was not persisted yet.
     #[error("the key is dirty")]
     Dirty,
+    /// The value is not a number that could be counted up or down.
+    #[error("the value is not a decimal number")]
+    NotANumber,
     /// Key or value have no place in an item.
     #[error("item")]
     Item(#[from] ItemError),
@@ -58,6 +61,13 @@ pub enum Error {
     /// The stream's cursor is gone, or its history was left: ask for a new one.
     #[error("the stream is over")]
     StreamOver,
+
+    /// What was waited for was taken back before it was durable: hot reload was reverted, or the vbucket cleared.
+    #[error("taken back before it was durable")]
+    Undone,
+    /// What was waited for was not durable in time. It may become so later.
+    #[error("not durable in time")]
+    TimedOut,
 
     /// Persistence is stopped by the operator.
     #[error("persistence is stopped")]
@@ -86,6 +96,7 @@ impl Error {
                 | Self::TooManyParked { .. }
                 | Self::Locked
                 | Self::NotDrained
+                | Self::TimedOut
                 | Self::Engine(_)
                 | Self::Paused
         )

@@ -1,13 +1,12 @@
 use core::ops::Range;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
 
 use cuttlebone_checkpoint::{FetchLimit, Flush, Op, Stop};
 
-use crate::bucket::{Bucket, VbucketId, lock};
+use crate::bucket::{Bucket, VbucketId};
 use crate::engine::{Engine, Snapshot, WriteBatch};
+use crate::sync::{Arc, Cell};
 use crate::table::Disk;
-use crate::vbucket::Vbucket;
 use crate::{Error, record};
 
 /// Keys that are marked as persisted under one hold of a vbucket's lock, so that readers wait a few microseconds at most.
@@ -60,7 +59,7 @@ struct Move {
 
 /// What one vbucket contributes.
 struct Share {
-    vbucket: Arc<Mutex<Vbucket>>,
+    vbucket: Arc<Cell>,
     generation: u32,
     flush: Option<Flush>,
     marks: Vec<Mark>,
@@ -133,7 +132,7 @@ impl<E: Engine> Bucket<E> {
 
     /// Takes what waits in one vbucket, and adds its rows and its document to the batch.
     fn take(
-        vbucket: Arc<Mutex<Vbucket>>,
+        vbucket: Arc<Cell>,
         room: u64,
         next: &mut u64,
         batch: &mut WriteBatch,
@@ -141,8 +140,12 @@ impl<E: Engine> Bucket<E> {
     ) -> Result<Option<Share>, Error> {
         let limit = FetchLimit { elements: room, bytes: 32 << 20, stop: Stop::AfterCheckpoint };
         let (id, generation, flush, document) = {
-            let mut vbucket = lock(&vbucket);
+            let mut vbucket = vbucket.lock();
             let flush = vbucket.log.take(limit)?;
+            if flush.is_none() {
+                // Persistence moves on with a checkpoint that closes when everything of it is on the disk already.
+                vbucket.tell_persisted();
+            }
             let through =
                 flush.as_ref().map_or(vbucket.log.status().persisted, |flush| flush.batch().through());
             let wanted = core::mem::take(&mut vbucket.unsaved) || flush.is_some();
@@ -184,7 +187,8 @@ impl<E: Engine> Bucket<E> {
         let Share { vbucket, generation, flush, marks } = share;
         if good {
             for slice in marks.chunks(MARK_SLICE) {
-                let mut vbucket = lock(&vbucket);
+                vbucket.give_way();
+                let mut vbucket = vbucket.lock();
                 // It may have been cleared since: then the rows are void.
                 if vbucket.generation == generation {
                     for mark in slice {
@@ -194,11 +198,14 @@ impl<E: Engine> Bucket<E> {
             }
         }
         let freed = {
-            let mut vbucket = lock(&vbucket);
+            let mut vbucket = vbucket.lock();
             vbucket.unsaved |= !good;
             let log = &mut vbucket.log;
             // A reset in between makes the flush void, and leaves nothing to end.
-            flush.as_ref().and_then(|flush| if good { log.commit(flush) } else { log.abort(flush) }.ok())
+            let freed =
+                flush.as_ref().and_then(|flush| if good { log.commit(flush) } else { log.abort(flush) }.ok());
+            vbucket.tell_persisted();
+            freed
         };
         drop((freed, flush));
     }
@@ -210,7 +217,7 @@ impl<E: Engine> Bucket<E> {
         next: &mut u64,
         batch: &mut WriteBatch,
     ) -> Result<(Range<u64>, Vec<Move>), Error> {
-        let live: usize = self.all().iter().map(|vbucket| lock(vbucket).table.sums().on_disk).sum();
+        let live: usize = self.all().iter().map(|vbucket| vbucket.lock().table.sums().on_disk).sum();
         if writer.next - writer.first <= 2 * live as u64 + VOID_ROWS {
             return Ok((0..0, Vec::new()));
         }

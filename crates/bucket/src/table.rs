@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use cuttlebone_checkpoint::{Item, Op, Seqno};
 use cuttlebone_machine::Instant;
@@ -43,14 +43,32 @@ pub(crate) struct Entry {
     pub(crate) value: Option<Item>,
     /// What is on the disk; also while hot reload holds something newer back.
     pub(crate) disk: Option<Disk>,
-    /// Until when somebody holds the key; zero for nobody.
-    pub(crate) locked_until: Instant,
+    /// Who holds the key, or held it last. Few keys ever are, so the rest pay for a pointer only.
+    pub(crate) hold: Option<Box<Hold>>,
+}
+
+/// Somebody's right to be the only one who changes a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hold {
+    pub(crate) until: Instant,
+    /// The stamp that came with it. It stays the key's when the time is over; the disk has never seen it.
+    pub(crate) cas: u64,
 }
 
 impl Entry {
     pub(crate) fn new(item: &Item, disk: Option<Disk>) -> Self {
         let meta = Meta::of(item);
-        Self { meta, value: meta.live.then(|| item.clone()), disk, locked_until: Instant::ZERO }
+        Self { meta, value: meta.live.then(|| item.clone()), disk, hold: None }
+    }
+
+    /// The stamp that a client has to show.
+    pub(crate) fn cas(&self) -> u64 {
+        self.hold.as_ref().map_or(self.meta.cas, |hold| hold.cas)
+    }
+
+    /// When the key is out of time: a second on the wall clock, and its place among those of the same second.
+    fn due(&self) -> Option<(u32, Seqno)> {
+        (self.meta.live && self.meta.expiry != 0).then_some((self.meta.expiry, self.meta.seqno))
     }
 
     /// Whether the disk has exactly this.
@@ -103,6 +121,8 @@ pub(crate) struct Table {
     // The standard hasher: clients choose the keys.
     entries: HashMap<Box<[u8]>, Entry>,
     sums: Sums,
+    /// The keys that have a time to live, by when it is over.
+    due: BTreeMap<(u32, Seqno), Box<[u8]>>,
 }
 
 impl Table {
@@ -113,9 +133,13 @@ impl Table {
     /// Changes an entry in place.
     pub(crate) fn update<R>(&mut self, key: &[u8], change: impl FnOnce(&mut Entry) -> R) -> Option<R> {
         let entry = self.entries.get_mut(key)?;
-        self.sums.remove(Sums::of(entry));
+        let (sums, due) = (Sums::of(entry), entry.due());
         let answer = change(entry);
+        self.sums.remove(sums);
         self.sums.add(Sums::of(entry));
+        if due != entry.due() {
+            reschedule(&mut self.due, key, due, entry.due());
+        }
         Some(answer)
     }
 
@@ -128,8 +152,11 @@ impl Table {
     }
 
     pub(crate) fn insert(&mut self, key: &[u8], entry: Entry) {
-        self.sums.add(Sums::of(&entry));
-        if let Some(old) = self.entries.insert(key.into(), entry) {
+        let (sums, due) = (Sums::of(&entry), entry.due());
+        let old = self.entries.insert(key.into(), entry);
+        self.sums.add(sums);
+        reschedule(&mut self.due, key, old.as_ref().and_then(Entry::due), due);
+        if let Some(old) = old {
             self.sums.remove(Sums::of(&old));
         }
     }
@@ -137,7 +164,14 @@ impl Table {
     pub(crate) fn remove(&mut self, key: &[u8]) -> Option<Entry> {
         let old = self.entries.remove(key)?;
         self.sums.remove(Sums::of(&old));
+        reschedule(&mut self.due, key, old.due(), None);
         Some(old)
+    }
+
+    /// The key whose time was over first, if that is before `unix`.
+    pub(crate) fn overdue(&self, unix: u32) -> Option<&[u8]> {
+        let ((expiry, _), key) = self.due.first_key_value()?;
+        (*expiry < unix).then_some(key)
     }
 
     /// Gives up clean values until at most `goal` bytes are in memory.
@@ -167,6 +201,28 @@ impl Table {
     pub(crate) fn recount(&self) -> Result<(), String> {
         let mut sums = Sums::default();
         self.entries.values().for_each(|entry| sums.add(Sums::of(entry)));
-        if sums == self.sums { Ok(()) } else { Err(format!("sums are {sums:?}, not {:?}", self.sums)) }
+        if sums != self.sums {
+            return Err(format!("sums are {sums:?}, not {:?}", self.sums));
+        }
+        let timed = self.entries.values().filter(|entry| entry.due().is_some()).count();
+        let right = self.due.iter().all(|(due, key)| self.get(key).is_some_and(|at| at.due() == Some(*due)));
+        if timed != self.due.len() || !right {
+            return Err(format!("{timed} keys have a time to live, and {} are scheduled", self.due.len()));
+        }
+        Ok(())
+    }
+}
+
+fn reschedule(
+    due: &mut BTreeMap<(u32, Seqno), Box<[u8]>>,
+    key: &[u8],
+    from: Option<(u32, Seqno)>,
+    to: Option<(u32, Seqno)>,
+) {
+    if let Some(from) = from {
+        due.remove(&from);
+    }
+    if let Some(to) = to {
+        due.insert(to, key.into());
     }
 }

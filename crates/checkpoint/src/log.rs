@@ -173,10 +173,17 @@ impl ChangeLog {
             open_elements: open.len.elements,
             last_seqno: self.last,
             persisted: self.persisted,
+            persisted_checkpoint: self.persisted_checkpoint(),
             unpersisted: self.guard().map_or(0, |cursor| (open.line_end() - cursor.at.line).mutations),
             memory: self.memory(),
             cursors: self.cursors.len(),
         }
+    }
+
+    /// The checkpoint before the one in which persistence stands.
+    fn persisted_checkpoint(&self) -> CheckpointId {
+        let guard = self.guard().and_then(|guard| self.checkpoint(guard.at.ordinal));
+        guard.map_or(self.last_closed, |checkpoint| CheckpointId(checkpoint.id.0.saturating_sub(1)))
     }
 
     /// Forgets everything and begins anew, as after a rollback or when a partition is reset.

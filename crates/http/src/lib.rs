@@ -4,6 +4,7 @@
 mod client;
 mod clock;
 mod config;
+mod face;
 mod life;
 pub mod message;
 mod peer;
@@ -11,10 +12,13 @@ mod problem;
 mod routes;
 mod server;
 mod session;
+pub mod status;
 mod stream;
+mod traffic;
 
 pub use client::{Client, ClientError, Connection, Lines};
 pub use clock::TokioClock;
 pub use config::{BODY_BYTES_MAX, Bearer, Config, HEAD_BYTES_MAX, HEAD_TIMEOUT, HEADERS_MAX, Network};
+pub use face::Face;
 pub use life::{Ending, Life};
 pub use server::{Address, ServeError, Server};

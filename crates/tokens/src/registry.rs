@@ -3,6 +3,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::{Bound, ControlFlow};
 use core::task::Waker;
 use core::time::Duration;
 
@@ -18,6 +19,9 @@ use crate::{
     AcquireError, Capacity, Class, Clock, Epoch, EpochStore, EpochStoreError, Events, Limits, MemoryEpochs,
     NAME_BYTES_MAX, OwnerId, Register, RegisterError, Rules, Seq, Takeover, Token, View, Watchdog, Worker,
 };
+
+/// How many names a walk through the map takes at a time.
+const PAGE: usize = 256;
 
 /// Everything about a registry that can be chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +73,7 @@ pub(crate) struct Shared {
     pub(crate) bus: Bus,
     map: Mutex<Map>,
     seq: AtomicU64,
+    pub(crate) fenced: AtomicU64,
     quiet_until: Instant,
     /// Epochs below this one were given out before the restart.
     first_epoch: Epoch,
@@ -120,6 +125,7 @@ impl Registry {
             bus: Bus::default(),
             map: Mutex::default(),
             seq: AtomicU64::new(1),
+            fenced: AtomicU64::new(0),
             quiet_until,
             first_epoch,
         }))))
@@ -211,9 +217,43 @@ impl Registry {
 
     /// Every name in use, in order, each with at most `holders_max` holders. Each name by itself is a consistent cut.
     pub fn snapshot(&self, holders_max: usize) -> Vec<(Arc<str>, View)> {
-        let cells: Vec<Arc<Cell>> = lock(&self.shared().map).cells.values().cloned().collect();
-        let view = |cell: &Arc<Cell>| cell.with(|name, cx| name.view(cx.source.now(), holders_max));
-        cells.iter().map(|cell| (Arc::clone(&cell.name), view(cell))).collect()
+        let mut all = Vec::new();
+        self.visit("", holders_max, |name, view| {
+            all.push((Arc::from(name), view));
+            ControlFlow::Continue(())
+        });
+        all
+    }
+
+    /// Calls `each` for every name after `after`, in order, until it breaks off; a name that comes or goes meanwhile may
+    /// or may not be among them. No lock is held while `each` runs, and none for longer than a page of names takes.
+    pub fn visit(
+        &self,
+        after: &str,
+        holders_max: usize,
+        mut each: impl FnMut(&str, View) -> ControlFlow<()>,
+    ) {
+        let mut after: Arc<str> = after.into();
+        loop {
+            let page: Vec<Arc<Cell>> = {
+                let map = lock(&self.shared().map);
+                let rest = map.cells.range::<str, _>((Bound::Excluded(&*after), Bound::Unbounded));
+                rest.take(PAGE).map(|(_, cell)| Arc::clone(cell)).collect()
+            };
+            let Some(last) = page.last() else { return };
+            after = Arc::clone(&last.name);
+            for cell in page {
+                let view = cell.with(|name, cx| name.view(cx.source.now(), holders_max));
+                if each(&cell.name, view).is_break() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// How often holders of an incarnation were told to stop since the registry was opened.
+    pub fn fenced_total(&self) -> u64 {
+        self.shared().fenced.load(Ordering::Relaxed)
     }
 
     /// What happens from now on.
