@@ -21,6 +21,7 @@ mod json;
 #[warn(clippy::arithmetic_side_effects)]
 mod layout;
 mod limits;
+mod machine;
 #[warn(clippy::arithmetic_side_effects)]
 mod map;
 #[warn(clippy::arithmetic_side_effects)]
@@ -38,6 +39,12 @@ pub use hash::NameHash;
 pub use ids::{CapId, Fscid, Gid, Ino, Rank, SnapId};
 pub use inode_stat::{CapGrant, DirLayout, InodeStat, ReplyForm};
 pub use layout::{FileLayout, LegacyLayout};
+pub use machine::{
+    Access, Answer, AttrChanges, Call, Caller, Change, Client, Config, Durability, Entry, Errno, Error,
+    Event, Extra, Generations, Input, KnownName, Limits, LinkId, LinkNews, Lock, LockKind, LockRule,
+    LossCause, NAME_BYTES_MAX, Name, NameError, Nonsense, NotTaken, Output, Remembered, Resize, SessionNews,
+    Standing, SyncId, Target, Tid, Timing, XattrMode,
+};
 pub use map::{
     CompatFeatures, CompatSet, Filesystem, FsMap, FsMapUser, FsName, MdsInfo, MdsMap, MdsState, MirrorPeer,
 };
