@@ -33,6 +33,9 @@ type Asking = Pin<Box<dyn Future<Output = Result<Page, Error>> + Send>>;
 /// They come in the order of the hashes of their names, a page at a time; the next page is asked for when the one
 /// before is used up. An entry that is there all the time comes once, also when the directory is divided among servers
 /// or put together again meanwhile; one that comes or goes may be in the listing or not. After an error nothing follows.
+///
+/// Attributes are as the server knows them. A client that was given exclusive capabilities, as one that writes a file
+/// is, may hold changes back; [`FileSystem::stat`] has the server ask for them, a listing does not.
 #[must_use = "nothing is asked for before the stream is polled"]
 pub struct ReadDir {
     fs: FileSystem,

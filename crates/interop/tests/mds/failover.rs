@@ -89,6 +89,13 @@ async fn a_restart_and_a_takeover_under_load_lose_nothing() -> Result<()> {
     for id in ["a", "b"] {
         cluster.mds(id).kill()?;
     }
+    // The monitors would wait for the beacons of both before they let anybody in.
+    blocking(|| -> Result<()> {
+        for id in ["a", "b"] {
+            cluster.ceph(&["mds", "fail", id])?;
+        }
+        Ok(())
+    })?;
     blocking(|| cluster.mds("a").start())?;
     blocking(|| cluster.wait_for_active(1))?;
     let made = load.finish(&fs).await?;

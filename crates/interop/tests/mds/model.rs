@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 /// The error numbers that the model answers.
 pub(crate) mod errno {
     pub(crate) const ENOENT: i32 = 2;
+    pub(crate) const EACCES: i32 = 13;
     pub(crate) const EEXIST: i32 = 17;
     pub(crate) const ENOTDIR: i32 = 20;
     pub(crate) const EISDIR: i32 = 21;
