@@ -105,7 +105,7 @@ pub enum Call {
         /// Which.
         want: CapBits,
     },
-    /// What a name stands for. Not found is an answer with a trace, too: a name known to be free.
+    /// What a name stands for; ENOENT if nothing, which is remembered as well.
     Lookup {
         /// The name.
         entry: Entry,

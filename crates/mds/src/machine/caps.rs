@@ -4,7 +4,7 @@ use cuttlebone_wire::{Body, Message};
 use super::cache::{Inode, Pins};
 use super::cap::{Cap, Issue, Standing};
 use super::session::Session;
-use super::{Access, Change, Client, Event, Generations, NotTaken};
+use super::{Access, Call, Change, Client, Event, Generations, NotTaken};
 use crate::message::{CapOp, ClientCaps};
 use crate::{CapBits, CapGrant, Ino, InodeStat, Rank};
 
@@ -31,14 +31,14 @@ impl Client {
     pub fn unwatch(&mut self, now: Instant, ino: Ino) {
         self.pin(ino, |pins| pins.watched = false);
         self.tell_wanted(now, ino);
-        self.trim(now);
+        self.settle(now);
     }
 
     /// Closes a file that [`Call::Open`](super::Call::Open) or [`Call::Create`](super::Call::Create) opened.
     pub fn close_file(&mut self, now: Instant, ino: Ino, access: Access) {
         self.pin(ino, |pins| pins.opened(access, -1));
         self.tell_wanted(now, ino);
-        self.trim(now);
+        self.settle(now);
     }
 
     /// The capabilities that count for an inode at the moment, over all ranks.
@@ -62,6 +62,18 @@ impl Client {
         if let Some(inode) = self.cache.get_mut(ino) {
             change(&mut inode.pins);
             self.cache.settle(ino);
+        }
+    }
+
+    /// Whether a call would keep one inode more than the limits allow, or one lock more.
+    pub(super) fn pins_too_many(&self, call: &Call) -> bool {
+        match call {
+            Call::Open { .. } | Call::Create { .. } => self.cache.pinned() >= self.config.limits.pins_max,
+            Call::SetLock { ino, .. } => {
+                let locks = self.cache.get(*ino).map_or(0, |inode| inode.pins.locks.len());
+                self.cache.pinned() >= self.config.limits.pins_max || locks >= LOCKS_MAX
+            }
+            _ => false,
         }
     }
 
@@ -293,6 +305,8 @@ fn update(inode: &mut Inode, message: &ClientCaps) {
     stat.change_attr = stat.change_attr.max(message.change_attr);
 }
 
+/// Most locks held on one file.
+const LOCKS_MAX: usize = 1024;
 /// Bits of a mode that are the type.
 ///
 /// Source: `torvalds/linux:include/uapi/linux/stat.h`, `S_IFMT`.

@@ -24,15 +24,19 @@ impl Client {
         for tid in never_sent {
             self.finish(tid, Err(Error::Closed));
         }
-        let ranks: Vec<Rank> = self.sessions.keys().copied().collect();
-        for rank in ranks {
-            self.ask_for_journal(rank, u64::MAX);
+        let applied = self
+            .sessions
+            .values()
+            .filter_map(|session| session.applied.last_key_value().map(|(order, _)| (session.rank, *order)));
+        let applied: Vec<(Rank, u64)> = applied.collect();
+        for (rank, order) in applied {
+            self.ask_for_journal(rank, order);
         }
         self.settle(now);
     }
 
     /// Takes the next step of closing, if there is one to take.
-    pub(super) fn settle(&mut self, now: Instant) {
+    pub(super) fn go_on_closing(&mut self, now: Instant) {
         let Life::Closing(until) = self.life else { return };
         let late = now >= until;
         let ranks: Vec<Rank> = self.sessions.keys().copied().collect();
@@ -40,7 +44,7 @@ impl Client {
             self.close_session(rank, late);
         }
         if self.sessions.is_empty() || late {
-            self.end(now);
+            self.end();
         }
     }
 
@@ -108,7 +112,7 @@ impl Client {
         self.session_event(rank, SessionNews::Closed);
     }
 
-    fn end(&mut self, now: Instant) {
+    fn end(&mut self) {
         let clean = self.sessions.is_empty();
         let ranks: Vec<Rank> = self.sessions.keys().copied().collect();
         for rank in ranks {
@@ -125,7 +129,6 @@ impl Client {
         for tid in left {
             self.finish(tid, Err(Error::Closed));
         }
-        let _ = now;
         self.life = Life::Closed;
         self.event(Event::Closed { clean });
     }

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use cuttlebone_machine::Instant;
 use cuttlebone_wire::{Encode, Features, Writer};
 
-use super::cache::Inode;
 use super::call::{LockKind, LockRule};
 use super::requests::Stage;
 use super::session::State;
@@ -50,8 +49,9 @@ impl Client {
         self.send(rank, &message, 0);
     }
 
-    /// Lists what we hold from a rank, and stamps it with the new generation. What cannot be named is left out, and so is
-    /// dead from now on.
+    /// Lists what we hold from a rank, and stamps it with the new generation: what is left out is dead from now on. Each
+    /// inode comes with its place in the tree, for a server that does not have it in memory; without a place it has to
+    /// search the disk for it.
     fn claims(&mut self, rank: Rank, before: u32) -> ClientReconnect {
         let Some(generations) = self.sessions.get(&rank).map(|session| session.generations) else {
             return ClientReconnect::default();
@@ -59,7 +59,7 @@ impl Client {
         let mut caps = BTreeMap::new();
         let mut realms = BTreeMap::new();
         for (ino, inode) in self.cache.iter_mut() {
-            let place = place(ino, inode);
+            let (base, path) = inode.link.clone().unwrap_or_default();
             let (realm, is_dir) = (inode.realm, inode.stat.is_dir());
             let flock = encode_locks(&inode.pins.locks);
             let Some(cap) = inode.cap_mut(rank) else { continue };
@@ -67,7 +67,6 @@ impl Client {
             if cap.given.recon != before {
                 continue;
             }
-            let Some((base, path)) = place else { continue };
             if cap.given.stale != generations.stale {
                 cap.issued = CapBits::PIN;
             }
@@ -90,11 +89,6 @@ impl Client {
         }
         ClientReconnect { caps, realms: realms.into_values().collect(), more: false }
     }
-}
-
-/// Where a server finds an inode that it does not have in memory: the root is nowhere, all others have a name.
-fn place(ino: Ino, inode: &Inode) -> Option<(Ino, Bytes)> {
-    if ino == Ino::ROOT { Some((Ino::NONE, Bytes::new())) } else { inode.link.clone() }
 }
 
 /// The locks that we hold on a file: those of processes, then those of open files, each list with its count.

@@ -17,7 +17,7 @@ impl Client {
     /// Forgets an inode at once and gives back what is held of it, unless it is watched, open or locked.
     pub fn forget(&mut self, now: Instant, ino: Ino) {
         self.release_inode(ino);
-        self.trim(now);
+        self.settle(now);
     }
 
     /// How many inodes and names are remembered, and of how many inodes some capability is held.
@@ -45,8 +45,13 @@ impl Client {
         }
     }
 
-    /// Keeps what is remembered within its limits: gives back the capabilities that were not used for longest, and
-    /// forgets the rest.
+    /// Does what every step ends with: keeps what is remembered within its limits, and goes on closing.
+    pub(super) fn settle(&mut self, now: Instant) {
+        self.trim(now);
+        self.go_on_closing(now);
+    }
+
+    /// Gives back the capabilities that were not used for longest, and forgets the rest of what is above the limits.
     pub(super) fn trim(&mut self, now: Instant) {
         let max = self.caps_budget(now);
         while let Some(ino) = self.cache.surplus_held(max) {

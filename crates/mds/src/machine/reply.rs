@@ -7,8 +7,8 @@ use cuttlebone_wire::{Body, DecodeError, Message};
 use super::call::Call;
 use super::requests::{FORWARDS_MAX, Stage};
 use super::{Answer, Client, Durability, Entry, Errno, Error, Event, Extra, Tid};
-use crate::message::{ClientReply, ClientRequestForward, TraceDentry};
-use crate::{Ino, InodeStat, Rank, ReplyForm, SnapRealm};
+use crate::message::{ClientReply, ClientRequestForward};
+use crate::{Ino, Rank, ReplyForm, SnapRealm};
 
 /// A reply with all its parts read.
 struct Parts {
@@ -48,7 +48,7 @@ impl Client {
         self.learn_realms(&realms);
         let refused = (reply.result < 0).then(|| Errno(reply.result.saturating_neg()));
         let victims = if refused.is_none() { self.victims(&call) } else { Vec::new() };
-        self.learn(now, rank, at, &answer);
+        self.learn(rank, at, &answer);
         if let Some(errno) = refused {
             return self.finish(tid, Err(Error::Refused(errno)));
         }
@@ -94,18 +94,19 @@ impl Client {
     }
 
     /// Takes in what an answer tells of the tree.
-    fn learn(&mut self, now: Instant, rank: Rank, at: Instant, answer: &Answer) {
+    fn learn(&mut self, rank: Rank, at: Instant, answer: &Answer) {
         let target = answer.target.as_ref();
         if let Some(entry) = &answer.entry {
             self.learn_inode(rank, &entry.dir);
-            if entry.dir.snap.is_head() {
-                self.cache.learn_fragment(entry.dir.ino, &entry.frag, &self.config.limits);
-                let target = target.filter(|target| target.snap.is_head());
-                self.learn_entry(rank, at, entry, target);
-            }
         }
+        // Before its name, which tells the inode where it lives.
         if let Some(target) = target {
             self.learn_inode(rank, target);
+        }
+        if let Some(entry) = answer.entry.as_ref().filter(|entry| entry.dir.snap.is_head()) {
+            self.cache.learn_fragment(entry.dir.ino, &entry.frag, &self.config.limits);
+            let ino = target.filter(|target| target.snap.is_head()).map(|target| target.ino);
+            self.learn_name(rank, at, entry.dir.ino, &entry.dname, &entry.lease, ino);
         }
         if let Extra::Page(page) = &answer.extra
             && let Some(dir) = target.filter(|dir| dir.snap.is_head())
@@ -118,12 +119,6 @@ impl Client {
                 }
             }
         }
-        self.trim(now);
-    }
-
-    fn learn_entry(&mut self, rank: Rank, at: Instant, entry: &TraceDentry, target: Option<&InodeStat>) {
-        let ino = target.map(|target| target.ino);
-        self.learn_name(rank, at, entry.dir.ino, &entry.dname, &entry.lease, ino);
     }
 
     /// The inodes that lose a name by a call.
@@ -145,6 +140,7 @@ impl Client {
         let target = answer.target.as_ref().map(|target| target.ino);
         match call {
             Call::Rename { from, .. } => drop(self.cache.forget_name(from.dir, from.name.as_bytes())),
+            Call::Unlink { entry } => victims.iter().for_each(|ino| self.forget_link(*ino, entry)),
             Call::Open { access, .. } | Call::Create { access, .. } => {
                 if let Some(ino) = target {
                     self.pin(ino, |pins| pins.opened(*access, 1));
@@ -167,6 +163,13 @@ impl Client {
             if let Some(ino) = call.changes() {
                 self.distrust(ino);
             }
+        }
+    }
+
+    /// An inode does not live under this name any more.
+    fn forget_link(&mut self, ino: Ino, entry: &Entry) {
+        if let Some(inode) = self.cache.get_mut(ino) {
+            inode.link.take_if(|(dir, name)| (*dir, &*name) == (entry.dir, entry.name.as_bytes()));
         }
     }
 

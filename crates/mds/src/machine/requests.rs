@@ -2,7 +2,7 @@ use alloc::vec::Vec;
 
 use cuttlebone_machine::Instant;
 
-use super::{Call, Caller, Client, Durability, Error, Event, NotTaken, SyncId, Tid};
+use super::{Call, Caller, Client, Durability, Errno, Error, Event, NotTaken, SyncId, Tid};
 use crate::{Ino, Rank};
 
 /// A request that is not finished.
@@ -58,7 +58,7 @@ impl Client {
         if caller.groups.len() > GROUPS_MAX {
             return Err(NotTaken::Misuse("a user is in at most 65,536 groups"));
         }
-        if self.requests.len() >= self.config.limits.requests_max {
+        if self.requests.len() >= self.config.limits.requests_max || self.pins_too_many(&call) {
             return Err(NotTaken::Busy);
         }
         self.last_tid = self.last_tid.wrapping_add(1);
@@ -94,7 +94,9 @@ impl Client {
             pending.attempts == 0 && matches!(pending.stage, Stage::Unplaced | Stage::Queued(_))
         });
         if never_sent {
-            // The queues are cleaned as they are worked off.
+            for session in self.sessions.values_mut() {
+                session.queue.retain(|queued| *queued != tid);
+            }
             self.drop_request(tid);
         }
         never_sent
@@ -161,11 +163,15 @@ impl Client {
             && session.pace.admits(session.in_flight)
             && let Some(tid) = session.queue.pop_front()
         {
-            let read_only = session.read_only;
+            let (read_only, vxattrs) = (session.read_only, session.vxattrs);
             match self.requests.get(&tid) {
                 Some(pending) if pending.stage != Stage::Queued(rank) => {}
                 Some(pending) if read_only && pending.call.is_write() => {
                     self.finish(tid, Err(Error::ReadOnly));
+                }
+                // A server that does not know the operation may not survive it.
+                Some(pending) if !vxattrs && matches!(pending.call, Call::GetVxattr { .. }) => {
+                    self.finish(tid, Err(Error::Refused(Errno::EOPNOTSUPP)));
                 }
                 Some(_) => self.send_request(now, rank, tid),
                 None => {}
