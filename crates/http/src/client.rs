@@ -49,6 +49,11 @@ pub enum ClientError {
 }
 
 /// Calls a token service. Every call opens a connection; [`Connection`] keeps one.
+///
+/// # Cancel safety
+///
+/// Dropping a call's future closes its connection. What it asked for may have been done; a registration or a token that
+/// was being opened is given back, since nobody is left to hold it.
 #[derive(Clone, Debug)]
 pub struct Client {
     address: Address,
@@ -184,6 +189,10 @@ impl Client {
 }
 
 /// One connection that is kept; on HTTP/1.1 it carries one call at a time. Dropping it closes it.
+///
+/// # Cancel safety
+///
+/// Dropping a call's future half-way closes the connection, and later calls on it fail: [`ClientError::Unreachable`].
 #[derive(Debug)]
 pub struct Connection {
     client: Client,
