@@ -18,7 +18,7 @@ use crate::routes;
 use crate::session::Sessions;
 use crate::status::{self, Status, Watch};
 use crate::traffic::Traffic;
-use crate::{changes, list, update};
+use crate::{changes, list, reload, update};
 
 /// What a service answers: the parts of a node that are reached over HTTP. A path that no part has is not found.
 ///
@@ -27,6 +27,7 @@ use crate::{changes, list, update};
 pub struct Face {
     registry: Option<Registry>,
     keeping: Option<Keeping>,
+    reload: Option<reload::Reload>,
     status: Option<Arc<dyn Fn() -> Status + Send + Sync>>,
 }
 
@@ -59,6 +60,13 @@ impl Face {
         self
     }
 
+    /// What reads the configuration anew. It may wait for the disk.
+    #[must_use]
+    pub fn with_reload(mut self, reload: impl Fn() -> reload::Outcome + Send + Sync + 'static) -> Self {
+        self.reload = Some(Arc::new(reload));
+        self
+    }
+
     /// What the rest of the node shows of itself. Called at most once in
     /// [`SNAPSHOT_AGE_MAX`](crate::status::SNAPSHOT_AGE_MAX), however many ask; it must not block.
     #[must_use]
@@ -68,7 +76,7 @@ impl Face {
     }
 
     pub(crate) fn router(self, config: Arc<Config>, traffic: Arc<Traffic>) -> Router {
-        let Self { registry, keeping, status } = self;
+        let Self { registry, keeping, reload, status } = self;
         let sessions = Sessions::default();
         let watch = Watch::new(status, registry.clone(), sessions.clone(), traffic, &config);
         let mut guarded = status::router(watch.clone());
@@ -78,6 +86,9 @@ impl Face {
         if let Some(keeping) = keeping {
             guarded = guarded.merge(update::router(keeping.clone()));
             guarded = guarded.merge(changes::router(keeping.clone())).merge(list::router(keeping));
+        }
+        if let Some(reload) = reload {
+            guarded = guarded.merge(reload::router(reload));
         }
         guarded
             .route_layer(middleware::from_fn_with_state(config, authorize))

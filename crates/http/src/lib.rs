@@ -12,6 +12,7 @@ mod list;
 pub mod message;
 mod peer;
 mod problem;
+pub mod reload;
 mod routes;
 mod server;
 mod session;
