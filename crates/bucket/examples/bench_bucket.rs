@@ -60,9 +60,10 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// Scattered over the whole range, as the keys of clients are.
 fn key(number: u64) -> [u8; 32] {
     let mut key = [b'k'; 32];
-    key[24..].copy_from_slice(&number.to_be_bytes());
+    key[24..].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
     key
 }
 
@@ -138,7 +139,7 @@ fn bucket(folder: &Path, time: Duration) -> Result<Value> {
         flusher.join().expect("the flusher does not panic")?;
         Ok(gets)
     })?;
-    Ok(report(sets.into_inner(), start.elapsed(), process_cpu() - cpu, gets))
+    Ok(report(sets.into_inner(), start.elapsed(), process_cpu().saturating_sub(cpu), gets))
 }
 
 /// A map under a lock, a channel for whoever wants to know of changes, and a thread that takes what is there from it and
@@ -149,7 +150,7 @@ fn by_hand(file: &Path, time: Duration) -> Result<Value> {
     let database = Database::create(file)?;
     let map: Mutex<Map> = Mutex::default();
     let (sender, mut receiver) = broadcast::channel::<([u8; 32], [u8; 100])>(1 << 18);
-    let (done, sets, flushed) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    let (done, sets, rows) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let (start, cpu) = (Clock::now(), process_cpu());
     let gets = std::thread::scope(|scope| -> Result<Vec<u64>> {
         let flusher = scope.spawn(|| -> Result<()> {
@@ -158,25 +159,27 @@ fn by_hand(file: &Path, time: Duration) -> Result<Value> {
                 let mut transaction = database.begin_write()?;
                 transaction.set_durability(Durability::Immediate)?;
                 transaction.set_quick_repair(true);
-                let mut rows = 0;
+                let mut batch = 0;
                 {
                     let mut table = transaction.open_table(TABLE)?;
-                    while rows < 20_000
+                    while batch < 20_000
                         && let Ok((key, value)) = receiver.try_recv()
                     {
                         table.insert(&key[..], &value[..])?;
-                        rows += 1;
+                        batch += 1;
                     }
                 }
                 transaction.commit()?;
-                flushed.fetch_add(rows, Ordering::Release);
-                if rows == 0 && finishing {
+                rows.fetch_add(batch, Ordering::Release);
+                if batch == 0 && finishing {
                     return Ok(());
                 }
             }
         });
         let reader = scope.spawn(|| {
-            gets(&done, &sets, |key| drop(map.lock().expect("no thread panics").get(key).copied()))
+            gets(&done, &sets, |key| {
+                let _ = map.lock().expect("no thread panics").get(key).copied();
+            })
         });
         let mut number = 0;
         while start.elapsed() < time {
@@ -187,7 +190,7 @@ fn by_hand(file: &Path, time: Duration) -> Result<Value> {
                 number += 1;
             }
             sets.store(number, Ordering::Relaxed);
-            while number - flushed.load(Ordering::Acquire) > AHEAD {
+            while number - rows.load(Ordering::Acquire) > AHEAD {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
@@ -196,5 +199,5 @@ fn by_hand(file: &Path, time: Duration) -> Result<Value> {
         flusher.join().expect("the flusher does not panic")?;
         Ok(gets)
     })?;
-    Ok(report(sets.into_inner(), start.elapsed(), process_cpu() - cpu, gets))
+    Ok(report(sets.into_inner(), start.elapsed(), process_cpu().saturating_sub(cpu), gets))
 }
