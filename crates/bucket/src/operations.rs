@@ -61,7 +61,8 @@ pub(crate) enum Lookup<T> {
 }
 
 impl<E: Engine> Bucket<E> {
-    /// The value of a key. Reads the disk, without any lock, if the value was given up.
+    /// The value of a key. Reads the disk, without any lock, if the value was given up; in [`wait`](Self::wait), somebody else
+    /// does.
     ///
     /// # Errors
     ///
@@ -146,6 +147,7 @@ impl<E: Engine> Bucket<E> {
             vbucket.check_cas(now, item.key(), live, cas)?;
             vbucket.write(now, item).map(stored)
         })
+        .inspect(|_| self.signal().poke())
     }
 
     /// Removes a key; `cas` is its stamp if only that one may be removed.
@@ -170,6 +172,7 @@ impl<E: Engine> Bucket<E> {
             vbucket.check_cas(now, key, live, cas)?;
             vbucket.write(now, item).map(stored)
         })
+        .inspect(|_| self.signal().poke())
     }
 
     /// Gives up the value of a key in memory.
@@ -206,6 +209,11 @@ impl<E: Engine> Bucket<E> {
                 Lookup::Here(found) => return Ok(found),
                 Lookup::OnDisk { row, meta } => (row, meta),
             };
+            if let Some(seat) = self.seat()
+                && self.fetches().ask(id, key, seat)?
+            {
+                return Err(Error::Fetching);
+            }
             missing = row.address;
             // The row may be rewritten elsewhere meanwhile; then the next look says where.
             let Some(bytes) = self.engine().row(row)? else { continue };

@@ -59,10 +59,12 @@ impl<E: Engine> Bucket<E> {
                     Ok(())
                 })
             }
-            event => self.with(id, |vbucket| {
-                vbucket.must_be_replica()?;
-                vbucket.apply(now, event)
-            }),
+            event => self
+                .with(id, |vbucket| {
+                    vbucket.must_be_replica()?;
+                    vbucket.apply(now, event)
+                })
+                .inspect(|()| self.signal().poke()),
         }
     }
 }

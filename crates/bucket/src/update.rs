@@ -80,6 +80,8 @@ impl<E: Engine> Bucket<E> {
             vbucket.log.complete_update(now.at)?;
             vbucket.window.clear();
         }
+        drop(own);
+        self.signal().poke();
         Ok(())
     }
 
@@ -181,6 +183,7 @@ impl<E: Engine> Bucket<E> {
             Ok(freed)
         })?;
         drop(freed);
+        self.signal().poke();
         Ok(())
     }
 }
