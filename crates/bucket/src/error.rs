@@ -23,6 +23,9 @@ pub enum Error {
     /// The operation waits: the vbucket is pending or being reverted. Use the asynchronous face, or try again.
     #[error("the operation is parked")]
     Parked,
+    /// The value is being read from the disk, for [`Bucket::wait`](crate::Bucket::wait), which tries again then.
+    #[error("the value is being read from the disk")]
+    Fetching,
     /// Too many operations wait already.
     #[error("{limit} operations are parked already")]
     TooManyParked {
@@ -69,6 +72,9 @@ pub enum Error {
     #[error("not durable in time")]
     TimedOut,
 
+    /// A thread could not be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
     /// Persistence is stopped by the operator.
     #[error("persistence is stopped")]
     Paused,
@@ -93,6 +99,7 @@ impl Error {
             self,
             Self::Temporary
                 | Self::Parked
+                | Self::Fetching
                 | Self::TooManyParked { .. }
                 | Self::Locked
                 | Self::NotDrained

@@ -199,7 +199,7 @@ impl<E: Engine> Bucket<E> {
                     // It may have been cleared since: then the rows are void.
                     let is_same = vbucket.generation == share.generation;
                     for (item, row) in rows.by_ref().take(MARK_SLICE).filter(|_| is_same) {
-                        let disk = Disk { row, seqno: item.seqno() };
+                        let disk = Disk::new(row, item.seqno());
                         vbucket.persisted(item.key(), disk, item.op() == Op::Delete);
                     }
                 }
@@ -242,7 +242,7 @@ impl<E: Engine> Bucket<E> {
                 };
                 let is_live = self.with(vbucket, |vbucket| {
                     let disk = vbucket.table.get(key).and_then(|entry| entry.disk);
-                    Ok(vbucket.generation == generation && disk.is_some_and(|disk| disk.row == from))
+                    Ok(vbucket.generation == generation && disk.is_some_and(|disk| disk.row() == from))
                 });
                 if is_live.unwrap_or(false) {
                     batch.append.push(row);
@@ -267,8 +267,8 @@ impl<E: Engine> Bucket<E> {
             // A vbucket that was removed meanwhile has no use for it.
             let _ = self.with(vbucket, |vbucket| {
                 if vbucket.generation == generation {
-                    vbucket.table.update(&key, |entry| match &mut entry.disk {
-                        Some(disk) if disk.row == from => disk.row = row,
+                    vbucket.table.update(&key, |entry| match entry.disk {
+                        Some(disk) if disk.row() == from => entry.disk = Some(Disk::new(row, disk.seqno)),
                         _ => {}
                     });
                 }

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use cuttlebone_checkpoint::Seqno;
+use cuttlebone_checkpoint::{Item, Seqno};
 
 use crate::bucket::Now;
 use crate::document::Document;
@@ -37,7 +37,7 @@ pub(crate) fn load<E: Engine>(
         if let Some(vbucket) = vbuckets.get_mut(&record.vbucket)
             && vbucket.generation == record.generation
         {
-            vbucket.load(at, &record.item);
+            vbucket.load(at, record.item);
         }
         true
     })?;
@@ -52,22 +52,22 @@ pub(crate) fn load<E: Engine>(
 }
 
 impl Vbucket {
-    fn load(&mut self, row: RowAt, item: &cuttlebone_checkpoint::Item) {
-        let newer = self.table.get(item.key()).is_none_or(|entry| entry.meta.seqno <= item.seqno());
+    fn load(&mut self, row: RowAt, item: Item) {
+        let newer = self.table.get(item.key()).is_none_or(|entry| entry.seqno() <= item.seqno());
         if newer {
-            let mut entry = Entry::new(item, Some(Disk { row, seqno: item.seqno() }));
+            let disk = Disk::new(row, item.seqno());
+            let mut entry = Entry::new(item, Some(disk));
             if self.table.sums().resident_bytes > self.limits.resident_bytes_max / 10 * LOAD_TENTHS {
-                entry.value = None;
+                entry.give_up_value();
             }
-            self.table.insert(item.key(), entry);
+            self.table.insert(entry);
         }
     }
 
     /// All rows are read: deletions are queued for being forgotten, and a new branch begins, since what the last
     /// process told others beyond its disk is lost.
     fn loaded(&mut self, branch: u64) {
-        let deleted =
-            |(key, entry): (&[u8], &Entry)| (!entry.meta.live).then(|| (entry.meta.seqno, key.into()));
+        let deleted = |(key, entry): (&[u8], &Entry)| (!entry.is_live()).then(|| (entry.seqno(), key.into()));
         let mut tombstones: Vec<(Seqno, Box<[u8]>)> = self.table.iter().filter_map(deleted).collect();
         tombstones.sort_unstable();
         self.tombstones = tombstones.into();

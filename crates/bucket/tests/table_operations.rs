@@ -205,7 +205,7 @@ fn values_beyond_the_limit_stay_on_the_disk() {
     bucket.create(V, now(0), VbucketState::Active).unwrap();
     let write = |number: u32| bucket.set(V, now(0), item(&number.to_string(), &"x".repeat(200)), Mode::Set);
     let full = (0..200).find(|number| matches!(write(*number), Err(Error::Temporary))).unwrap();
-    assert!((40..50).contains(&full), "{full}");
+    assert!((35..45).contains(&full), "{full}");
     for number in full..200 {
         while write(number).is_err() {
             bucket.flush_all().unwrap();

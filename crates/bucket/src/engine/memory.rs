@@ -17,6 +17,7 @@ struct Shared {
     end: u64,
     operations: u64,
     fault: Option<(u64, Fault)>,
+    full: bool,
 }
 
 /// How an operation fails.
@@ -43,6 +44,11 @@ impl MemoryEngine {
         let shared = self.lock();
         let (rows, documents, end) = (Arc::clone(&shared.rows), shared.documents.clone(), shared.end);
         Self { shared: Arc::new(Mutex::new(Shared { rows, documents, end, ..Shared::default() })) }
+    }
+
+    /// From now on every write fails, or none does.
+    pub fn set_full(&self, full: bool) {
+        self.lock().full = full;
     }
 
     /// Flips a bit in the middle of every row, as a disk that rots.
@@ -92,6 +98,7 @@ impl Engine for MemoryEngine {
 
     fn apply(&self, batch: &WriteBatch) -> Result<u64, EngineError> {
         let (mut shared, answer) = match self.operation() {
+            Ok(shared) if shared.full => return Err(EngineError::new("injected: the disk is full")),
             Ok(shared) => {
                 let base = shared.end;
                 (shared, Ok(base))
