@@ -74,6 +74,11 @@ impl Chaos {
         self.random.below(bound)
     }
 
+    /// An index below `len`.
+    fn at(&mut self, len: usize) -> usize {
+        usize::try_from(self.below(u64::try_from(len).unwrap())).unwrap()
+    }
+
     fn u32(&mut self, bound: u64) -> u32 {
         u32::try_from(self.below(bound)).unwrap()
     }
@@ -180,7 +185,7 @@ impl Chaos {
                 let run = self.u32(2);
                 let gid = Gid(self.below(1 << 40));
                 let state = [MdsState::REPLAY, MdsState::RECONNECT, MdsState::CLIENTREPLAY, MdsState::ACTIVE]
-                    [usize::try_from(self.below(10).min(3)).unwrap()];
+                    [self.at(10).min(3)];
                 let mut info = MdsInfo::default();
                 info.gid = gid;
                 info.rank = rank;
@@ -195,7 +200,7 @@ impl Chaos {
 
     fn ask(&mut self) {
         let (ino, dir) = (self.ino(), self.ino());
-        let text = ["a", "b", "c"][usize::try_from(self.below(3)).unwrap()];
+        let text = ["a", "b", "c"][self.at(3)];
         let call = match self.below(10) {
             0 => Call::GetAttr { target: ino.into(), want: CapBits::STAT },
             1 => Call::Lookup { entry: entry(dir, text), want: CapBits::STAT },
@@ -237,8 +242,7 @@ impl Chaos {
                 self.syncs.extend(sync);
             }
             _ => {
-                let newest = self.requests.len() as u64;
-                let tid = Tid(1 + self.below(newest + 1));
+                let tid = Tid(self.some_tid());
                 if self.client.cancel(tid) {
                     self.requests.insert(tid, Told::Everything);
                 }
@@ -248,7 +252,7 @@ impl Chaos {
 
     fn some_link(&mut self) -> Option<LinkId> {
         let links: Vec<LinkId> = self.links.keys().copied().collect();
-        let at = usize::try_from(self.below(links.len() as u64 + 1)).unwrap();
+        let at = self.at(links.len() + 1);
         links.get(at).copied()
     }
 
@@ -287,8 +291,7 @@ impl Chaos {
             }
             8 | 9 => self.caps().message(Features::PACIFIC, 0),
             10 => {
-                let action = [LeaseAction::Revoke, LeaseAction::Renew, LeaseAction::Release]
-                    [usize::try_from(self.below(3)).unwrap()];
+                let action = [LeaseAction::Revoke, LeaseAction::Renew, LeaseAction::Release][self.at(3)];
                 ClientLease::new(action, self.ino(), "a".into(), self.u32(5)).message(Features::PACIFIC, 0)
             }
             _ => {
@@ -304,7 +307,7 @@ impl Chaos {
             }
         };
         if self.below(40) == 0 {
-            let len = usize::try_from(self.below(message.front.len() as u64 + 1)).unwrap();
+            let len = self.at(message.front.len() + 1);
             message.front.truncate(len);
         }
         self.client.handle(self.now, Input::Link(link, LinkNews::Message(message)));
@@ -314,8 +317,8 @@ impl Chaos {
     fn some_tid(&mut self) -> u64 {
         let open = self.requests.iter().filter(|(_, told)| **told != Told::Everything);
         let open: Vec<u64> = open.map(|(tid, _)| tid.0).collect();
-        let at = usize::try_from(self.below(open.len() as u64 + 1)).unwrap();
-        let any = self.below(self.requests.len() as u64 + 2);
+        let at = self.at(open.len() + 1);
+        let any = u64::try_from(self.at(self.requests.len() + 2)).unwrap();
         open.get(at).copied().unwrap_or(any)
     }
 
@@ -347,7 +350,7 @@ impl Chaos {
         stat.cap.cap_id = CapId(self.below(3));
         stat.cap.mseq = self.u32(3);
         stat.cap.realm = self.ino();
-        stat.quota.max_files = if self.below(20) == 0 { 1 } else { 0 };
+        stat.quota.max_files = i64::from(self.below(20) == 0);
         stat.rfiles = self.below(3);
         if self.below(8) == 0 {
             stat.snap = SnapId(self.below(3));
@@ -378,7 +381,7 @@ impl Chaos {
 
     fn caps(&mut self) -> ClientCaps {
         let op = [CapOp::Grant, CapOp::Revoke, CapOp::Export, CapOp::Import, CapOp::FlushAck, CapOp::Update]
-            [usize::try_from(self.below(6)).unwrap()];
+            [self.at(6)];
         let mut caps = ClientCaps::new(op, self.ino());
         caps.cap_id = CapId(self.below(3));
         caps.caps = self.bits();
