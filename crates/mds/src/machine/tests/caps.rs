@@ -67,7 +67,7 @@ fn a_message_about_an_older_incarnation_changes_nothing() {
 }
 
 /// What a call gives back of the root, which is held with `held`.
-fn check(held: CapBits, call: Call, expected: Option<CapBits>) {
+fn check(held: CapBits, call: &Call, expected: Option<CapBits>) {
     let mut world = World::open();
     world.tell(RANK, &caps(CapOp::Grant, 1, held, 4), 0);
     world.ask(call.clone());
@@ -93,13 +93,13 @@ fn what_the_server_would_take_goes_with_the_request() {
     };
     let all = CapBits::STAT | X;
     // As captured: exclusive bits go, the shared ones stay, since nobody else has them.
-    check(all, mkdir(), Some(CapBits::STAT));
-    check(CapBits::STAT, mkdir(), Some(CapBits::STAT.without(CapBits::FILE_SHARED)));
-    check(CapBits::PIN, mkdir(), None);
-    check(all, readdir(), Some(all.without(CapBits::FILE_EXCL)));
-    check(CapBits::STAT, readdir(), None);
-    check(all, chmod(), Some(all.without(CapBits::AUTH_SHARED | CapBits::AUTH_EXCL)));
-    check(all, Call::GetAttr { target: Ino::ROOT.into(), want: CapBits::STAT }, None);
+    check(all, &mkdir(), Some(CapBits::STAT));
+    check(CapBits::STAT, &mkdir(), Some(CapBits::STAT.without(CapBits::FILE_SHARED)));
+    check(CapBits::PIN, &mkdir(), None);
+    check(all, &readdir(), Some(all.without(CapBits::FILE_EXCL)));
+    check(CapBits::STAT, &readdir(), None);
+    check(all, &chmod(), Some(all.without(CapBits::AUTH_SHARED | CapBits::AUTH_EXCL)));
+    check(all, &Call::GetAttr { target: Ino::ROOT.into(), want: CapBits::STAT }, None);
 }
 
 #[test]
