@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::demo::DemoArgs;
+use crate::fs::FsCommand;
 use crate::mon::MonCommand;
 use crate::store::StoreCommand;
 use crate::token::TokenCommand;
@@ -36,6 +37,8 @@ pub enum Command {
     /// Copies, serves and asks live monitors.
     #[command(subcommand)]
     Mon(MonCommand),
+    /// Names and attributes of a CephFS, without mounting it.
+    Fs(FsCommand),
     /// Looks into a copy of a monitor's store.
     #[command(subcommand)]
     Store(StoreCommand),

@@ -14,6 +14,7 @@ pub mod conf;
 pub mod demo;
 mod environment;
 mod exit;
+pub mod fs;
 mod interrupt;
 pub mod mon;
 pub mod mon_host;
@@ -59,6 +60,7 @@ fn run(line: CommandLine) -> Exit {
         Command::Demo(arguments) => demo::run(&arguments, &line.global, &mut output),
         Command::Wire(command) => wire::run(&command, &mut output),
         Command::Mon(command) => mon::run(&command, &line.global, &mut output),
+        Command::Fs(command) => fs::run(&command, &line.global, &mut output),
         Command::Store(command) => store::run(&command, &mut output),
         Command::Token(command) => token::run(&command, &line.global, &mut output),
     };
