@@ -200,6 +200,12 @@ impl Registry {
         (until > self.shared().clock.now()).then_some(until)
     }
 
+    /// The oldest epoch that this registry gives: what comes from an older one is from before its last restart. A gate that
+    /// restarts with the registry begins here.
+    pub fn first_epoch(&self) -> Epoch {
+        self.shared().first_epoch
+    }
+
     /// Ends the current incarnation of `name` and tells all its holders to stop. `false` if there is nobody.
     pub fn fence(&self, name: &str) -> bool {
         self.shared().find(name).is_some_and(|cell| cell.with(Name::fence))
