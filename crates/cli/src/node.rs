@@ -138,7 +138,11 @@ fn print(status: &Status, out: &mut impl Write) -> std::io::Result<()> {
         })
         .collect();
     if !rows.is_empty() {
-        writeln!(out, "{}", table(&["VBUCKET", "STATE", "ITEMS", "SEQNO", "ON DISK", "WINDOW"], rows.into_iter()))?;
+        writeln!(
+            out,
+            "{}",
+            table(&["VBUCKET", "STATE", "ITEMS", "SEQNO", "ON DISK", "WINDOW"], rows.into_iter())
+        )?;
     }
     for published in &status.published.rows {
         let state = if published.mounted { "mounted" } else { "not mounted" };

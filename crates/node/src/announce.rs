@@ -61,7 +61,10 @@ impl Publish {
 
 impl fmt::Debug for Publish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Publish").field("names", &self.names).field("servers", &self.servers).finish_non_exhaustive()
+        f.debug_struct("Publish")
+            .field("names", &self.names)
+            .field("servers", &self.servers)
+            .finish_non_exhaustive()
     }
 }
 
@@ -79,7 +82,10 @@ impl Service for Publish {
             return Err(crate::builder::missing(Service::name(self), "a name to announce"));
         }
         if self.servers.is_empty() && !plan.listen {
-            return Err(crate::builder::missing(Service::name(self), "a server to announce, or an address to listen on"));
+            return Err(crate::builder::missing(
+                Service::name(self),
+                "a server to announce, or an address to listen on",
+            ));
         }
         self.config.check().map_err(|error| crate::BuildError::Refused {
             part: Service::name(self).into(),

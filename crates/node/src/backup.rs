@@ -177,11 +177,7 @@ impl Backup {
     /// # Errors
     ///
     /// [`Error::Config`] without monitors, [`Error::Bucket`] if the vbucket is not active here.
-    pub fn into_bucket(
-        config: BackupConfig,
-        bucket: NodeBucket,
-        vbucket: VbucketId,
-    ) -> Result<Self, Error> {
+    pub fn into_bucket(config: BackupConfig, bucket: NodeBucket, vbucket: VbucketId) -> Result<Self, Error> {
         if config.monitors.is_empty() {
             return Err(Error::Config("a source needs a monitor to pull from"));
         }
@@ -207,7 +203,10 @@ impl Backup {
     /// # Cancel safety
     ///
     /// Dropped in the middle, nothing of the pull is kept, and the next call starts anew.
-    pub async fn pull(&mut self, report: &mut (impl FnMut(BackupEvent<'_>) + ?Sized)) -> Result<Outcome, Error> {
+    pub async fn pull(
+        &mut self,
+        report: &mut (impl FnMut(BackupEvent<'_>) + ?Sized),
+    ) -> Result<Outcome, Error> {
         let mut tried = 0;
         let mut last_error = None;
         for _ in 0..self.config.rounds_max.max(1) {

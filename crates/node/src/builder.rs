@@ -192,7 +192,8 @@ impl Builder {
     ///
     /// [`BuildError`] names the first conflict.
     pub fn build(self) -> Result<Node, BuildError> {
-        let Self { name, listen, advertise, bucket, copy, tokens, sources, sinks, services, deadlines } = self;
+        let Self { name, listen, advertise, bucket, copy, tokens, sources, sinks, services, deadlines } =
+            self;
         let bucket = at_most_one(bucket, "bucket")?;
         let copy = at_most_one(copy, "directory for a copy")?;
         let registry = at_most_one(tokens, "token registry")?;
@@ -214,7 +215,10 @@ impl Builder {
             && addr.ip().is_unspecified()
             && advertise.is_none()
         {
-            return Err(missing("the listener", "the addresses under which peers dial it, which 0.0.0.0 does not say"));
+            return Err(missing(
+                "the listener",
+                "the addresses under which peers dial it, which 0.0.0.0 does not say",
+            ));
         }
         let name = name.unwrap_or_else(|| "cuttlebone".into());
         let shared = Arc::new(Shared::new(name, bucket, copy, registry, parts.sources.len()));

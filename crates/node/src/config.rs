@@ -193,7 +193,9 @@ impl Config {
         let mut document = document::Document::parse(text, name, overrides).map_err(|fault| vec![fault])?;
         let config = schema::config(&mut document);
         match (config, document.finish()) {
-            (Some(config), (faults, values, places)) if faults.is_empty() => Ok(Self { values, places, ..config }),
+            (Some(config), (faults, values, places)) if faults.is_empty() => {
+                Ok(Self { values, places, ..config })
+            }
             (_, (faults, ..)) => Err(faults),
         }
     }

@@ -5,8 +5,8 @@ use cuttlebone_http::reload::Outcome;
 use cuttlebone_http::{Address, Config, Server, update};
 use cuttlebone_tokens::FenceGate;
 
-use crate::part::{Running, Service};
 use crate::Ground;
+use crate::part::{Running, Service};
 
 /// The node over HTTP: status page, metrics, tokens, hot reload, changes; whatever of it the node has.
 #[derive(Clone)]
@@ -37,7 +37,10 @@ impl Face {
 
 impl fmt::Debug for Face {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Face").field("address", &self.address).field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Face")
+            .field("address", &self.address)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 

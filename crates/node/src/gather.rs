@@ -96,9 +96,7 @@ impl Gather {
             return Ok(());
         }
         let item = Item::set(key, value).map_err(BucketError::from)?;
-        self.patiently(|bucket| {
-            bucket.set(self.vbucket, now(&self.clock), item.clone(), Mode::Set).map(drop)
-        })
+        self.patiently(|bucket| bucket.set(self.vbucket, now(&self.clock), item.clone(), Mode::Set).map(drop))
     }
 
     fn erase(&self, key: &[u8]) -> Result<(), Error> {

@@ -125,7 +125,8 @@ impl Shared {
         let board = self.board();
         let here = self.clock.now();
         let millis = |since: Instant| u64::try_from((here - since).as_millis()).unwrap_or(u64::MAX);
-        let late: Vec<_> = board.ready.iter().filter(|(_, ready)| !**ready).map(|(name, _)| &**name).collect();
+        let late: Vec<_> =
+            board.ready.iter().filter(|(_, ready)| !**ready).map(|(name, _)| &**name).collect();
         let detail = match *self.phase.borrow() {
             Phase::Serving if late.is_empty() => String::new(),
             Phase::Serving => format!("waiting for {}", late.join(", ")),
@@ -273,7 +274,10 @@ impl Ground {
 
 impl fmt::Debug for Ground {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ground").field("node", &self.shared.name).field("part", &self.part).finish_non_exhaustive()
+        f.debug_struct("Ground")
+            .field("node", &self.shared.name)
+            .field("part", &self.part)
+            .finish_non_exhaustive()
     }
 }
 

@@ -83,14 +83,12 @@ impl Keeper {
 
     /// Keeps it in a bucket.
     pub(crate) fn in_bucket(gather: Gather) -> Result<Self, Error> {
-        Self::start(Place::Bucket(gather.clone()), "cuttlebone-gather", move |desk| bucket::work(desk, gather))
+        Self::start(Place::Bucket(gather.clone()), "cuttlebone-gather", move |desk| {
+            bucket::work(desk, gather)
+        })
     }
 
-    fn start(
-        place: Place,
-        name: &str,
-        work: impl FnOnce(Desk) + Send + 'static,
-    ) -> Result<Self, Error> {
+    fn start(place: Place, name: &str, work: impl FnOnce(Desk) + Send + 'static) -> Result<Self, Error> {
         let (jobs, inbox) = mpsc::channel(QUEUE_MAX);
         let (outbox, answers) = mpsc::channel(QUEUE_MAX);
         let desk = Desk { inbox, outbox };

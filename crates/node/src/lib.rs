@@ -28,10 +28,10 @@ mod report;
 mod shelf;
 
 pub use announce::Publish;
-pub use config::Config;
 pub use backup::{Backup, BackupConfig, BackupEvent, Extent, Outcome};
 pub use builder::{BuildError, Builder, Deadlines};
 pub use client::{Client, ClientConfig};
+pub use config::Config;
 pub use cuttlebone_monsync::v2::{PaceConfig, Progress, ProviderConfig, RequesterConfig};
 pub use error::Error;
 pub use face::Face;

@@ -153,10 +153,17 @@ impl Teller {
                 self.ground.source(|source| source.state = state);
             }
             BackupEvent::Progress(_) => {}
-            BackupEvent::FellBehind { after } => tracing::warn!(part, after, "the monitors have trimmed what follows"),
+            BackupEvent::FellBehind { after } => {
+                tracing::warn!(part, after, "the monitors have trimmed what follows")
+            }
             BackupEvent::Pulled { outcome, took } => {
                 if outcome.is_new {
-                    tracing::info!(part, version = outcome.last_committed, keys = outcome.progress.keys, "pulled");
+                    tracing::info!(
+                        part,
+                        version = outcome.last_committed,
+                        keys = outcome.progress.keys,
+                        "pulled"
+                    );
                 }
                 self.ground.source(|source| {
                     source.state = SourceState::Following;

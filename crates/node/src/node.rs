@@ -13,13 +13,13 @@ use tokio::sync::mpsc;
 use tokio::task::{Id, JoinSet};
 use tokio::time::timeout;
 
+use crate::Error;
 use crate::builder::{Builder, Deadlines};
 use crate::door::{self, GUESTS_MAX};
 use crate::flushing::Flushing;
 use crate::ground::{Ground, Shared};
 use crate::part::{Guests, Phase, Running, Service, Sink, Source};
 use crate::provide::driver_limits;
-use crate::Error;
 
 /// A node that is put together, and not running yet.
 ///
@@ -225,7 +225,9 @@ impl Work {
         let (id, how) = match ended {
             Ok((id, how)) => (id, how),
             Err(error) if error.is_cancelled() => (error.id(), Ok(())),
-            Err(error) => (error.id(), Err(Error::Config("a part broke off; its thread's output says where"))),
+            Err(error) => {
+                (error.id(), Err(Error::Config("a part broke off; its thread's output says where")))
+            }
         };
         let Some((part, _)) = self.running.remove(&id) else { return };
         if let Err(error) = how {

@@ -122,7 +122,10 @@ impl Phase {
 
 /// Whom a sink serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "a node has to tell callers apart by what they say of themselves")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "a node has to tell callers apart by what they say of themselves"
+)]
 pub enum Callers {
     /// Clients whose id begins so: `client.<prefix>…`. The longest prefix counts.
     Named(String),

@@ -219,10 +219,7 @@ impl<R: FnMut(ProvideEvent<'_>)> Serving<R> {
     }
 
     /// Serves until no more guests can come.
-    pub(crate) async fn run(
-        mut self,
-        mut guests: Guests,
-    ) -> Result<(), Error> {
+    pub(crate) async fn run(mut self, mut guests: Guests) -> Result<(), Error> {
         let (events_tx, mut events) = mpsc::channel(EVENTS_MAX);
         let mut tasks = JoinSet::new();
         loop {
@@ -281,11 +278,7 @@ impl<R: FnMut(ProvideEvent<'_>)> Serving<R> {
     }
 
     /// A peer that does not read its answers loses its session instead of holding up everybody else.
-    fn send(
-        &mut self,
-        to: PeerId,
-        reply: Reply,
-    ) {
+    fn send(&mut self, to: PeerId, reply: Reply) {
         let full = self.peers.get(&to).is_some_and(|peer| peer.replies.try_send(reply).is_err());
         if full {
             self.gone(to);
@@ -314,10 +307,7 @@ impl<R: FnMut(ProvideEvent<'_>)> Serving<R> {
         }
     }
 
-    fn told(
-        &mut self,
-        told: Told,
-    ) -> Result<(), Error> {
+    fn told(&mut self, told: Told) -> Result<(), Error> {
         match told {
             Told::Store { answer, error } => {
                 if let Some(error) = &error {

@@ -90,7 +90,8 @@ impl Sink for Replicas {
 /// One replica, until its link is closed or the node stops.
 async fn serve(guest: Guest, bucket: NodeBucket, limits: Limits, ground: &Ground) {
     let Guest { ready, connection } = guest;
-    let replica = ready.peer_name.map_or_else(String::new, |name| name.id[PREFIX.len().min(name.id.len())..].into());
+    let replica =
+        ready.peer_name.map_or_else(String::new, |name| name.id[PREFIX.len().min(name.id.len())..].into());
     let address = ready.peer_addrs.to_string();
     tracing::info!(part = ground.part(), replica, address, "a replica has come");
     let _shown = ground.connection(ConnectionStatus {

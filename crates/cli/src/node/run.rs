@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use cuttlebone_http::reload::{Change, Outcome};
 use cuttlebone_http::status::Stage;
-use cuttlebone_node::config::{Config, Fault, Override};
 use cuttlebone_node::Handle;
+use cuttlebone_node::config::{Config, Fault, Override};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -53,9 +53,10 @@ const LOOK_EVERY: core::time::Duration = core::time::Duration::from_millis(200);
 impl ConfigArgs {
     /// What has the last word: the environment over the file, flags over the environment.
     fn overrides(&self) -> Result<Vec<Override>> {
-        let mut all = Override::of_environment(env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        }));
+        let mut all = Override::of_environment(
+            env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        );
         for set in &self.set {
             let usage = || Failed::new(Exit::Usage, format_args!("--set {set}: KEY=VALUE is wanted"));
             let (key, value) = set.split_once('=').with_context(usage)?;
@@ -63,7 +64,6 @@ impl ConfigArgs {
         }
         Ok(all)
     }
-
 }
 
 pub(super) fn run<W: Write>(arguments: &RunArgs, global: &Global, output: &mut Output<W>) -> Result<Exit> {
@@ -137,7 +137,8 @@ impl Reloading {
         let differences = current.difference(&new);
         let (live, fixed): (Vec<_>, Vec<_>) = differences.into_iter().partition(|difference| difference.live);
         let changes = |differences: Vec<cuttlebone_node::config::Difference>| {
-            let change = |it: cuttlebone_node::config::Difference| Change { key: it.key, from: it.from, to: it.to };
+            let change =
+                |it: cuttlebone_node::config::Difference| Change { key: it.key, from: it.from, to: it.to };
             differences.into_iter().map(change).collect()
         };
         if !fixed.is_empty() {
@@ -243,7 +244,11 @@ fn tell<W: Write>(
 fn log_reload(outcome: &Outcome) {
     match outcome {
         Outcome::Applied(changes) => tracing::info!(?changes, "the configuration was read anew"),
-        Outcome::NotLive(changes) => tracing::warn!(?changes, "cannot change while the node runs; nothing has changed"),
-        Outcome::Invalid(faults) => tracing::warn!(?faults, "the configuration makes no sense; nothing has changed"),
+        Outcome::NotLive(changes) => {
+            tracing::warn!(?changes, "cannot change while the node runs; nothing has changed")
+        }
+        Outcome::Invalid(faults) => {
+            tracing::warn!(?faults, "the configuration makes no sense; nothing has changed")
+        }
     }
 }

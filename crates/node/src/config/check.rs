@@ -43,7 +43,11 @@ impl Config {
             if let Some(file) = &http.bearer_file
                 && let Err(what) = bearer(file)
             {
-                say("http.bearer_file", what, "a file with a token of your choice, for your eyes only (mode 0600)");
+                say(
+                    "http.bearer_file",
+                    what,
+                    "a file with a token of your choice, for your eyes only (mode 0600)",
+                );
             }
             if let Err(error) = can_listen(&http.listen) {
                 say("http.listen", format!("{}: {error}", http.listen), in_use(&error));
@@ -80,7 +84,9 @@ fn can_keep(dir: &Path) -> Result<(), (String, &'static str)> {
         Ok(meta) if !meta.is_dir() => {
             Err((format!("{}: not a directory", dir.display()), "give another path"))
         }
-        Ok(_) => tempfile_in(dir).map_err(|error| (at(error), "the node's user has to be able to write there")),
+        Ok(_) => {
+            tempfile_in(dir).map_err(|error| (at(error), "the node's user has to be able to write there"))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
             match parent.map_or_else(|| Ok(()), tempfile_in) {

@@ -304,12 +304,13 @@ fn plain(value: &DeValue<'_>) -> Plain {
         DeValue::String(text) => Plain::Text(text.to_string()),
         DeValue::Integer(number) => {
             let digits: String = number.as_str().chars().filter(|digit| *digit != '_').collect();
-            i64::from_str_radix(&digits, number.radix()).map_or(Plain::Other("too large a number"), Plain::Number)
+            i64::from_str_radix(&digits, number.radix())
+                .map_or(Plain::Other("too large a number"), Plain::Number)
         }
         DeValue::Boolean(value) => Plain::Bool(*value),
-        DeValue::Array(elements) => {
-            Plain::List(elements.iter().map(|element: &Spanned<DeValue<'_>>| plain(element.get_ref())).collect())
-        }
+        DeValue::Array(elements) => Plain::List(
+            elements.iter().map(|element: &Spanned<DeValue<'_>>| plain(element.get_ref())).collect(),
+        ),
         DeValue::Float(_) => Plain::Other("a broken number"),
         DeValue::Datetime(_) => Plain::Other("a date"),
         DeValue::Table(_) => Plain::Other("a section"),

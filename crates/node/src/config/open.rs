@@ -11,8 +11,8 @@ use cuttlebone_tokens::{EpochStoreError, FileEpochs, Registry, Rules};
 use super::{Config, check};
 use crate::clock::now;
 use crate::{
-    BackupConfig, BuildError, Face, Follow, MonSync, Node, NodeBucket, PaceConfig, Provider, Publish, Replicas,
-    RequesterConfig,
+    BackupConfig, BuildError, Face, Follow, MonSync, Node, NodeBucket, PaceConfig, Provider, Publish,
+    Replicas, RequesterConfig,
 };
 
 /// Why what a configuration names could not be opened.
@@ -88,10 +88,15 @@ impl Config {
             builder = builder.publish(self.publisher(publish));
         }
         if let Some(http) = &self.http {
-            let bearer = http.bearer_file.as_deref().map(check::bearer).transpose().map_err(OpenError::Bearer)?;
+            let bearer =
+                http.bearer_file.as_deref().map(check::bearer).transpose().map_err(OpenError::Bearer)?;
             let (lease, connections_max) = (http.lease, http.connections_max);
-            let config =
-                cuttlebone_http::Config { lease, connections_max, bearer, ..cuttlebone_http::Config::default() };
+            let config = cuttlebone_http::Config {
+                lease,
+                connections_max,
+                bearer,
+                ..cuttlebone_http::Config::default()
+            };
             let mut face = Face::listening(http.listen.clone()).with_config(config);
             if let Some(reload) = reload {
                 face = face.with_reload(reload);

@@ -100,7 +100,8 @@ fn fits_together(config: &Config, document: &mut Document) {
     if config.follow.is_some() && config.bucket.is_none() {
         document.refuse("source.follow.origin", "there is nowhere to keep what it has", "set bucket.dir");
     }
-    if config.follow.is_some() && config.monsync.is_some() && config.bucket.is_some() && config.copy.is_none() {
+    if config.follow.is_some() && config.monsync.is_some() && config.bucket.is_some() && config.copy.is_none()
+    {
         let hint = "follow a node, or the monitors";
         document.refuse("source.follow.origin", "the bucket has another source already", hint);
     }
@@ -113,16 +114,25 @@ fn fits_together(config: &Config, document: &mut Document) {
         && publish.server.is_none()
         && config.links.is_none()
     {
-        document.refuse("publish.names", "there is no server to announce", "set publish.server or links.listen");
+        document.refuse(
+            "publish.names",
+            "there is no server to announce",
+            "set publish.server or links.listen",
+        );
     }
-    let parts = [config.monsync.is_some(), config.follow.is_some(), config.links.is_some(), config.http.is_some()];
+    let parts =
+        [config.monsync.is_some(), config.follow.is_some(), config.links.is_some(), config.http.is_some()];
     if !parts.contains(&true) {
         document.refuse("node.name", "there is nothing to do", "set a source, links.listen or http.listen");
     }
     if let Some(bucket) = &config.bucket
         && let Err(error) = bucket.limits.log.check()
     {
-        document.refuse("bucket.log_bytes_max", &error.to_string(), "docs/protocols/checkpoint.md has the limits");
+        document.refuse(
+            "bucket.log_bytes_max",
+            &error.to_string(),
+            "docs/protocols/checkpoint.md has the limits",
+        );
     }
 }
 
@@ -172,8 +182,7 @@ fn bucket(document: &mut Document) -> Option<BucketConfig> {
         checkpoint_bytes_max: usual.log.checkpoint_bytes_max.min(memory_max / 4),
         ..usual.log
     };
-    let limits =
-        BucketLimits { log, resident_bytes_max: size(resident, usual.resident_bytes_max), ..usual };
+    let limits = BucketLimits { log, resident_bytes_max: size(resident, usual.resident_bytes_max), ..usual };
     Some(BucketConfig { dir: dir?, limits })
 }
 
@@ -266,9 +275,8 @@ fn publish(document: &mut Document) -> Option<PublishConfig> {
 
 fn stop(document: &mut Document) -> Deadlines {
     let usual = Deadlines::default();
-    let mut seconds = |key: &str, default| {
-        document.number(key, 1..3601, "seconds").map_or(default, Duration::from_secs)
-    };
+    let mut seconds =
+        |key: &str, default| document.number(key, 1..3601, "seconds").map_or(default, Duration::from_secs);
     Deadlines {
         names: seconds("stop.names_s", usual.names),
         tokens: seconds("stop.tokens_s", usual.tokens),

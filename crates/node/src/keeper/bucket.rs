@@ -12,7 +12,9 @@ pub(super) fn work(mut desk: Desk, gather: Gather) {
         match job {
             Job::Effect { op, effect, origin } => {
                 let done = match (effect, &mut gathering) {
-                    (Effect::Begin { kind, .. }, _) => gather.begin(kind).map(|begun| gathering = Some(begun)),
+                    (Effect::Begin { kind, .. }, _) => {
+                        gather.begin(kind).map(|begun| gathering = Some(begun))
+                    }
                     (Effect::Chunk { transaction, .. }, Some(pull)) => pull.chunk(&transaction),
                     (Effect::Replay { first, last }, Some(pull)) => pull.replay(first.0..=last.0),
                     (Effect::Commit { last_committed }, pull @ Some(_)) => {
