@@ -27,18 +27,19 @@ const TIERS: &[(&str, u8)] = &[
     ("sim", 2),
     ("http", 3),
     ("replica", 3),
-    ("node", 4),
-    ("cli", 5),
-    ("fuzz", 6),
-    ("interop", 6),
-    ("testkit", 6),
+    ("fs", 4),
+    ("node", 5),
+    ("cli", 6),
+    ("fuzz", 7),
+    ("interop", 7),
+    ("testkit", 7),
 ];
 
 /// Packages whose use tells something about a crate, and who may use them outside tests.
 const RESTRICTED: &[(&str, &[&str])] = &[
     ("anyhow", &["cli", "fuzz", "interop", "testkit"]),
     ("bincode", &["bucket", "checkpoint", "mounttable", "node", "replica", "store", "tokens"]),
-    ("tokio", &["cli", "driver", "http", "interop", "mounttable-etcd", "node", "testkit"]),
+    ("tokio", &["cli", "driver", "fs", "http", "interop", "mounttable-etcd", "node", "testkit"]),
 ];
 
 /// Siblings that meet in tests: a backend is tested under the publisher that it is made for.

@@ -7,6 +7,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::demo::DemoArgs;
 use crate::manual::{CompletionsArgs, ManArgs};
 use crate::mon::MonCommand;
+use crate::node::NodeCommand;
 use crate::store::StoreCommand;
 use crate::token::TokenCommand;
 use crate::wire::WireCommand;
@@ -40,6 +41,9 @@ pub enum Command {
     /// Looks into a copy of a monitor's store.
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Runs a node, watches it and drives it.
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Bounded, fenced access for programs that restart.
     #[command(subcommand)]
     Token(TokenCommand),

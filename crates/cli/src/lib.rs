@@ -19,6 +19,7 @@ mod interrupt;
 pub mod manual;
 pub mod mon;
 pub mod mon_host;
+pub mod node;
 mod output;
 mod progress;
 pub mod store;
@@ -63,6 +64,7 @@ fn run(line: CommandLine) -> Exit {
         Command::Wire(command) => wire::run(&command, &mut output),
         Command::Mon(command) => mon::run(&command, &line.global, &mut output),
         Command::Store(command) => store::run(&command, &mut output),
+        Command::Node(command) => node::run(&command, &line.global, &mut output),
         Command::Token(command) => token::run(&command, &line.global, &mut output),
         Command::Completions(arguments) => manual::completions(&arguments, &mut output),
         Command::Man(arguments) => manual::man(&arguments, &mut output),

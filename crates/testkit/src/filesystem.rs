@@ -1,3 +1,4 @@
+use core::net::SocketAddr;
 use core::time::Duration;
 use std::fs;
 use std::sync::Arc;
@@ -90,6 +91,30 @@ impl Cluster {
     pub fn mds(&self, id: &str) -> Arc<Process> {
         let found = self.process(&format!("mds.{id}"));
         found.unwrap_or_else(|| panic!("this cluster has no mds.{id}"))
+    }
+
+    /// The object server.
+    ///
+    /// # Panics
+    ///
+    /// If this cluster has no file system: the test is wrong.
+    pub fn osd(&self) -> Arc<Process> {
+        self.process("osd.0").unwrap_or_else(|| panic!("this cluster has no osd.0"))
+    }
+
+    /// Where whoever is active as `rank` listens with messenger v2.
+    ///
+    /// # Errors
+    ///
+    /// If the `ceph` command fails, or nobody is.
+    pub fn mds_addr(&self, rank: usize) -> Result<SocketAddr> {
+        let map = self.mds_map()?;
+        let info =
+            map["info"].as_object().and_then(|info| info.values().find(|info| info["rank"] == json!(rank)));
+        let addrs = info.and_then(|info| info["addrs"]["addrvec"].as_array());
+        let v2 = addrs.and_then(|addrs| addrs.iter().find(|addr| addr["type"] == json!("v2")));
+        let addr = v2.and_then(|addr| addr["addr"].as_str()).with_context(|| format!("no rank {rank}"))?;
+        Ok(addr.parse()?)
     }
 
     /// Sets how many ranks shall be active.

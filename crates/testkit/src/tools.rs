@@ -79,6 +79,10 @@ pub(crate) fn ask(socket: &Path, command: &Value) -> Result<Value> {
     }
     let mut answer = Vec::new();
     stream.take(len.into()).read_to_end(&mut answer)?;
+    // What has nothing to say says nothing, not even `null`.
+    if answer.is_empty() {
+        return Ok(Value::Null);
+    }
     serde_json::from_slice(&answer)
         .with_context(|| format!("{command} answered {}", String::from_utf8_lossy(&answer)))
 }
