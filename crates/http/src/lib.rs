@@ -4,8 +4,11 @@
 mod client;
 mod clock;
 mod config;
+#[cfg(feature = "__fuzz")]
+pub mod fuzz;
 mod life;
 pub mod message;
+pub mod mounts;
 mod peer;
 mod problem;
 mod routes;

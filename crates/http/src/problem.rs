@@ -22,6 +22,11 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, "not_found", &detail, "GET /v1/registrations lists what there is")
     }
 
+    pub(crate) fn method_not_allowed() -> Self {
+        let hint = "the header allow lists the methods of this path";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &"the path has no such method", hint)
+    }
+
     pub(crate) fn bad_request(detail: &dyn ToString) -> Self {
         Self::new(
             StatusCode::BAD_REQUEST,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -197,7 +198,8 @@ async fn accept(listener: &Listener) -> io::Result<(Stream, bool)> {
     Ok(accepted)
 }
 
-async fn converse(stream: Watched, router: Router) {
+/// Answers what comes over one connection until its end.
+pub(crate) async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
     let service = TowerToHyperService::new(router);
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
