@@ -6,6 +6,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::demo::DemoArgs;
 use crate::mon::MonCommand;
+use crate::mount::MountCommand;
 use crate::store::StoreCommand;
 use crate::token::TokenCommand;
 use crate::wire::WireCommand;
@@ -39,6 +40,9 @@ pub enum Command {
     /// Looks into a copy of a monitor's store.
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Servers under names, for as long as they live.
+    #[command(subcommand)]
+    Mount(MountCommand),
     /// Bounded, fenced access for programs that restart.
     #[command(subcommand)]
     Token(TokenCommand),

@@ -17,6 +17,7 @@ mod exit;
 mod interrupt;
 pub mod mon;
 pub mod mon_host;
+pub mod mount;
 mod output;
 mod progress;
 pub mod store;
@@ -60,6 +61,7 @@ fn run(line: CommandLine) -> Exit {
         Command::Wire(command) => wire::run(&command, &mut output),
         Command::Mon(command) => mon::run(&command, &line.global, &mut output),
         Command::Store(command) => store::run(&command, &mut output),
+        Command::Mount(command) => mount::run(&command, &line.global, &mut output),
         Command::Token(command) => token::run(&command, &line.global, &mut output),
     };
     match result.and_then(|exit| Ok(output.finish().map(|()| exit)?)) {

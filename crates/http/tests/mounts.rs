@@ -249,7 +249,7 @@ async fn a_secret_makes_a_principal_and_permissions_and_quotas_are_its() {
     for nobody in [service.client(), service.by("ann-secre"), service.by("x")] {
         let refused = nobody.resolve_step(&name("a")).await.unwrap_err();
         assert_eq!(status(refused), (401, "unauthorized".into()));
-        assert!(matches!(nobody.mount(vec![mount("a", "h:1")]).await[0], Err(Failure::Foreign { .. })));
+        assert!(matches!(nobody.mount(vec![mount("a", "h:1")]).await[0], Err(Failure::Forbidden { .. })));
     }
     let everybody =
         Permissions::none().allow(Tag::Admin, "service").allow(Tag::Create, "...").allow(Tag::Read, "...");
@@ -260,7 +260,7 @@ async fn a_secret_makes_a_principal_and_permissions_and_quotas_are_its() {
     assert!(ann.mount(vec![mount("ann/phone", "h:1")]).await[0].is_ok());
     let denied = bob.mount(vec![mount("ann/tablet", "h:2")]).await.remove(0);
     assert!(
-        matches!(&denied, Err(Failure::Foreign { reason }) if reason.contains("bob may not create")),
+        matches!(&denied, Err(Failure::Forbidden { reason }) if reason.contains("bob may not create")),
         "{denied:?}"
     );
     assert!(bob.resolve(name("ann/phone")).await.is_ok());
@@ -421,7 +421,7 @@ async fn names_lead_from_one_service_to_the_next_and_secrets_stay_with_whom_they
         resolver.glob(&everything).map(|found| found.unwrap().name.to_string()).collect().await;
     assert_eq!(names, ["", "mt", "mt/deep", "mt/deep/x"]);
     let stranger = Resolver::new(vec![outer.client()], HttpTables::new());
-    assert!(matches!(stranger.resolve(&name("mt/deep/x")).await, Err(Failure::Foreign { .. })));
+    assert!(matches!(stranger.resolve(&name("mt/deep/x")).await, Err(Failure::Forbidden { .. })));
     assert!(
         HttpTables::new().dial("@6@tcp@10.0.0.1:80@@@s@@@").is_err(),
         "an endpoint speaks another protocol"

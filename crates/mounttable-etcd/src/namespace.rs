@@ -290,19 +290,17 @@ pub(crate) fn is_lease_not_found(error: &Error) -> bool {
 /// Source: `etcd-io/etcd:etcdserver/api/v3rpc/rpctypes/error.go`; these are answered before anything is proposed.
 #[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
 pub(crate) fn unreachable(error: Error) -> Failure {
-    let refused = [
-        "permission denied",
-        "too many operations",
-        "duplicate key",
-        "request is too large",
-        "authentication failed",
-    ];
+    let forbidden =
+        ["permission denied", "authentication failed", "user name is empty", "invalid auth token"];
+    let refused = ["too many operations", "duplicate key", "request is too large"];
     let reason = match &error {
         Error::GRpcStatus(status) => status.message().to_owned(),
         other => other.to_string(),
     };
-    if refused.iter().any(|text| reason.contains(text)) {
-        return Failure::Foreign { reason };
+    let says = |words: &[&str]| words.iter().any(|text| reason.contains(text));
+    match () {
+        () if says(&forbidden) => Failure::Forbidden { reason },
+        () if says(&refused) => Failure::Foreign { reason },
+        () => Failure::Unreachable { reason },
     }
-    Failure::Unreachable { reason }
 }

@@ -273,6 +273,7 @@ impl From<Refused> for Failure {
             ("fenced", Some(newer)) => Self::Refused(Error::Fenced { newer: Epoch(newer) }),
             ("no_such_name", _) => Self::Refused(Error::NoSuchName),
             ("root", _) => Self::Refused(Error::Root),
+            ("denied" | "quota" | "unauthorized", _) => Self::Forbidden { reason: refused.problem.detail },
             _ => Self::Foreign { reason: refused.problem.detail },
         }
     }
