@@ -92,6 +92,8 @@ pub struct Client {
     /// The newest map of object servers that a server wants to be known before data is touched.
     osd_epoch_barrier: u32,
     blocklisted: bool,
+    /// Whether every session so far was closed as it should be.
+    clean: bool,
     outputs: VecDeque<Output>,
 }
 
@@ -127,6 +129,7 @@ impl Client {
             realms: Realms::default(),
             osd_epoch_barrier: 0,
             blocklisted: false,
+            clean: true,
             outputs: VecDeque::new(),
         }
     }

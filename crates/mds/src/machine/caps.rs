@@ -115,6 +115,21 @@ impl Client {
                 mseq: grant.mseq,
             };
             self.take_cap(rank, stat.ino, issue, grant.flags & CapGrant::AUTH != 0, grant.realm);
+            self.remind(stat.ino);
+        }
+    }
+
+    /// Tells each server what is wanted of an inode that somebody watches or has open, if it has forgotten.
+    pub(super) fn remind(&mut self, ino: Ino) {
+        let Some(inode) = self.cache.get_mut(ino).filter(|inode| !inode.pins.is_empty()) else { return };
+        let wanted = inode.wanted();
+        let mut ranks = alloc::vec::Vec::new();
+        for cap in inode.caps.iter_mut().filter(|cap| !cap.wanted.contains(wanted)) {
+            cap.wanted |= wanted;
+            ranks.push(cap.rank);
+        }
+        for rank in ranks {
+            self.send_update(rank, ino);
         }
     }
 

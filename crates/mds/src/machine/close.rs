@@ -113,7 +113,7 @@ impl Client {
     }
 
     fn end(&mut self) {
-        let clean = self.sessions.is_empty();
+        let clean = self.clean && self.sessions.is_empty();
         let ranks: Vec<Rank> = self.sessions.keys().copied().collect();
         for rank in ranks {
             self.drop_link(rank);

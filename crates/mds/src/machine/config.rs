@@ -94,7 +94,7 @@ impl Default for Timing {
         Self {
             release_delay: Duration::from_millis(100),
             recall_decay: Duration::from_secs(60),
-            redial_pause: Duration::from_secs(1),
+            redial_pause: Duration::from_millis(500),
             close_max: Duration::from_secs(10),
         }
     }

@@ -3,7 +3,7 @@ use cuttlebone_machine::Instant;
 use super::Client;
 use super::cap::{Cap, Issue, Standing, is_after};
 use crate::message::ClientCaps;
-use crate::{CapGrant, Ino, Rank};
+use crate::{CapGrant, Rank};
 
 impl Client {
     /// A rank hands a capability over to another. Until that one tells of it, what we had stands.
@@ -92,7 +92,8 @@ impl Client {
             }
             self.lose_cap(peer.rank, message.ino);
         }
-        self.tell_importer(rank, message.ino);
+        // What we want may have been lost on the way.
+        self.remind(message.ino);
     }
 
     fn refuse_import(&mut self, rank: Rank, message: &ClientCaps) {
@@ -106,17 +107,5 @@ impl Client {
         let Some(session) = self.sessions.get_mut(&rank) else { return };
         session.releases.push(Cap::new(rank, issue, session.generations).release(message.ino));
         self.flush_releases(rank);
-    }
-
-    /// What we want may have been lost on the way.
-    fn tell_importer(&mut self, rank: Rank, ino: Ino) {
-        let Some(inode) = self.cache.get_mut(ino) else { return };
-        let wanted = inode.wanted();
-        if let Some(cap) = inode.cap_mut(rank)
-            && !cap.wanted.contains(wanted)
-        {
-            cap.wanted |= wanted;
-            self.send_update(rank, ino);
-        }
     }
 }

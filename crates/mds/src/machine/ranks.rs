@@ -96,12 +96,22 @@ impl Client {
         session.addrs = addrs.unwrap_or_default();
         if moved {
             let next = match session.state {
-                State::Open | State::Closing | State::Down | State::Reconnecting { .. } => State::Down,
-                State::Wanted | State::Opening { .. } | State::Rejected(_) => State::Wanted,
+                // A session whose opening was under way may be known to the successor, which then waits for us.
+                State::Opening { .. }
+                | State::Open
+                | State::Closing
+                | State::Down
+                | State::Reconnecting { .. } => State::Down,
+                State::Wanted | State::Rejected(_) => State::Wanted,
             };
-            let went_down = next == State::Down && session.state != State::Down;
+            let went_down = matches!(session.state, State::Open | State::Closing);
             session.state = next;
+            let is_idle = session.state == State::Wanted && session.queue.is_empty();
             self.drop_link(rank);
+            if is_idle {
+                self.sessions.remove(&rank);
+                return;
+            }
             if went_down {
                 self.session_event(rank, SessionNews::Down);
             }

@@ -97,7 +97,8 @@ impl Client {
             for session in self.sessions.values_mut() {
                 session.queue.retain(|queued| *queued != tid);
             }
-            self.drop_request(tid);
+            let waiters = self.drop_request(tid);
+            self.count_down(waiters, &Ok(()));
         }
         never_sent
     }
@@ -202,14 +203,15 @@ impl Client {
 
     /// Ends a request with this result, before or without its commit.
     pub(super) fn finish(&mut self, tid: Tid, result: Result<super::Answer, Error>) {
-        self.drop_request(tid);
+        let waiters = self.drop_request(tid);
         let result = result.map(alloc::boxed::Box::new);
         self.event(Event::Answer { tid, result, durability: Durability::Committed });
+        self.count_down(waiters, &Ok(()));
     }
 
-    /// Takes a request out of every list, and tells those who wait for its commit that there is nothing to wait for.
-    pub(super) fn drop_request(&mut self, tid: Tid) {
-        let Some(pending) = self.requests.remove(&tid) else { return };
+    /// Takes a request out of every list, and answers who waits for its commit.
+    pub(super) fn drop_request(&mut self, tid: Tid) -> Vec<SyncId> {
+        let Some(pending) = self.requests.remove(&tid) else { return Vec::new() };
         self.unplaced.remove(&tid);
         match pending.stage {
             Stage::Sent { rank, .. } => self.land(rank, pending.call.may_wait()),
@@ -223,9 +225,7 @@ impl Client {
         for ino in pending.touched {
             self.uncommitted.remove(&(ino, tid));
         }
-        for sync in pending.waiters {
-            self.count_down(sync, Ok(()));
-        }
+        pending.waiters
     }
 }
 

@@ -20,6 +20,8 @@ pub(super) struct Session {
     pub(super) link: Line,
     pub(super) state: State,
     pub(super) generations: Generations,
+    /// Whether the server ever said so, since the last time that it was lost.
+    pub(super) was_open: bool,
     /// Until then what we were given counts.
     pub(super) alive_until: Instant,
     pub(super) renewal: Renewal,
@@ -105,6 +107,7 @@ impl Session {
             link: Line::None,
             state: State::Wanted,
             generations: Generations { stale: 0, recon },
+            was_open: false,
             alive_until: Instant::ZERO,
             renewal: Renewal::default(),
             pushes: 0,
@@ -143,6 +146,19 @@ impl Session {
 
     pub(super) fn is_alive(&self, now: Instant) -> bool {
         now < self.alive_until
+    }
+
+    /// The state, for people.
+    pub(super) const fn state_name(&self) -> &'static str {
+        match self.state {
+            State::Wanted => "wanted",
+            State::Opening { .. } => "opening",
+            State::Open => "open",
+            State::Down => "down",
+            State::Reconnecting { .. } => "reconnecting",
+            State::Closing => "closing",
+            State::Rejected(_) => "rejected",
+        }
     }
 
     /// Whether the server knows, or will know again, what it gave us.

@@ -79,6 +79,11 @@ impl Client {
             })
     }
 
+    /// Where the session with a rank is in its life, for people.
+    pub fn session_state(&self, rank: Rank) -> &'static str {
+        self.sessions.get(&rank).map_or("closed", Session::state_name)
+    }
+
     /// Whether the link to a rank is open; dials if there is none.
     pub(super) fn is_linked(&mut self, now: Instant, rank: Rank) -> bool {
         let Some(session) = self.sessions.get_mut(&rank) else { return false };
@@ -103,6 +108,15 @@ impl Client {
         if let Some(link) = mem::replace(&mut session.link, Line::None).id() {
             self.links.remove(&link);
             self.outputs.push_back(Output::Drop(link));
+        }
+    }
+
+    /// Drops the link to a server that has done with it. A pause keeps one that closes whatever it opened from being
+    /// dialled without end.
+    fn pause_link(&mut self, now: Instant, rank: Rank) {
+        self.drop_link(rank);
+        if let Some(session) = self.sessions.get_mut(&rank) {
+            session.link = Line::Pause(now + self.config.timing.redial_pause);
         }
     }
 
@@ -181,10 +195,18 @@ impl Client {
             Ok((message, _)) => message,
             Err(error) => return self.malformed(rank, error),
         };
+        let is_open = self.sessions.get(&rank).is_some_and(Session::is_open);
         match message.op {
             SessionOp::Open => self.on_open(now, rank, &message),
             SessionOp::Close => self.on_close(now, rank),
             SessionOp::Reject => self.on_reject(now, rank, &message),
+            // What concerns an open session says nothing to us in any other.
+            SessionOp::RenewCaps
+            | SessionOp::Stale
+            | SessionOp::RecallState
+            | SessionOp::FlushMsg
+            | SessionOp::ForceReadOnly
+                if !is_open => {}
             SessionOp::RenewCaps => self.on_renewed(now, rank, message.seq),
             SessionOp::Stale => self.on_stale(now, rank),
             SessionOp::RecallState => self.on_recall(now, rank, message.max_caps),
@@ -221,6 +243,7 @@ impl Client {
             return self.refuse_session(now, rank, Error::TooOld { rank });
         }
         session.state = State::Open;
+        session.was_open = true;
         session.vxattrs = message.features.contains(feature::OP_GETVXATTR);
         session.keep_alive(asked, timeout);
         session.renewal.timer.set(now + timeout / RENEWALS);
@@ -238,17 +261,19 @@ impl Client {
         let Some(session) = self.sessions.get(&rank) else { return };
         match session.state {
             State::Closing => self.on_closed(rank),
-            State::Reconnecting { .. } => {
-                self.drop_link(rank);
-                self.lose_session(now, rank, LossCause::ReconnectDenied);
-            }
+            State::Reconnecting { .. } => self.on_denied(now, rank),
             State::Open | State::Opening { .. } => {
-                // The server has done with this connection.
-                self.drop_link(rank);
+                self.pause_link(now, rank);
                 self.lose_session(now, rank, LossCause::Closed);
             }
             State::Wanted | State::Down | State::Rejected(_) => {}
         }
+    }
+
+    /// A restarted server does not want what we had with its predecessor.
+    fn on_denied(&mut self, now: Instant, rank: Rank) {
+        self.pause_link(now, rank);
+        self.lose_session(now, rank, LossCause::ReconnectDenied);
     }
 
     fn on_reject(&mut self, now: Instant, rank: Rank, message: &ClientSession) {
@@ -256,12 +281,18 @@ impl Client {
             return self.on_blocklisted(now, rank);
         }
         let reason = String::from(message.error_string().unwrap_or("no reason given"));
+        if self.sessions.get(&rank).is_some_and(|session| matches!(session.state, State::Reconnecting { .. }))
+        {
+            // The answer of a server that does not even know that there was a session.
+            return self.on_denied(now, rank);
+        }
         self.session_event(rank, SessionNews::Rejected(reason.clone()));
         self.refuse_session(now, rank, Error::Rejected { rank, reason });
     }
 
     /// A server wants no session with us: what was there is lost, and what comes is refused until the rank moves.
     fn refuse_session(&mut self, now: Instant, rank: Rank, error: Error) {
+        self.clean &= self.is_running();
         self.drop_link(rank);
         let Some(session) = self.sessions.get_mut(&rank) else { return };
         let had_state = session.has_state();
@@ -303,7 +334,7 @@ impl Client {
         let timeout = self.ranks.session_timeout();
         let Some(session) = self.sessions.get_mut(&rank) else { return };
         // Only the newest question counts: an older one was asked before we went stale.
-        if seq != session.renewal.seq || !session.is_open() {
+        if seq != session.renewal.seq {
             return;
         }
         let was_dead = !session.is_alive(now);
@@ -337,8 +368,11 @@ impl Client {
 
     /// A session is gone: with it what was given and what was not committed. What has no answer yet starts over.
     pub(super) fn lose_session(&mut self, now: Instant, rank: Rank, cause: LossCause) {
-        self.session_event(rank, SessionNews::Lost(cause));
+        if self.sessions.get(&rank).is_some_and(|session| session.was_open) {
+            self.session_event(rank, SessionNews::Lost(cause));
+        }
         self.lose_state(now, rank);
+        self.clean &= self.is_running() || cause == LossCause::RankStopped;
         let stopped = !self.ranks.is_expected(rank);
         if stopped {
             self.drop_link(rank);
@@ -397,6 +431,7 @@ impl Client {
         self.last_recon = self.last_recon.wrapping_add(1);
         let Some(session) = self.sessions.get_mut(&rank) else { return };
         session.generations.recon = self.last_recon;
+        session.was_open = false;
         session.alive_until = now;
         session.pushes = 0;
         session.read_only = false;

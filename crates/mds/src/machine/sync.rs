@@ -2,7 +2,7 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use super::requests::Stage;
-use super::{Client, Error, Event, NotTaken, SyncId, Tid};
+use super::{Client, Error, Event, Life, NotTaken, SyncId, Tid};
 use crate::message::SessionRequest;
 use crate::{Ino, Rank};
 
@@ -19,7 +19,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`NotTaken::Busy`] above the limits.
+    /// [`NotTaken::Busy`] above the limits, [`NotTaken::Closed`] behind the end.
     pub fn fsync(&mut self, ino: Ino) -> Result<SyncId, NotTaken> {
         let tids: Vec<Tid> =
             self.uncommitted.range((ino, Tid(0))..=(ino, Tid(u64::MAX))).map(|(_, tid)| *tid).collect();
@@ -31,7 +31,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`NotTaken::Busy`] above the limits.
+    /// [`NotTaken::Busy`] above the limits, [`NotTaken::Closed`] behind the end.
     pub fn sync(&mut self) -> Result<SyncId, NotTaken> {
         let writes = self.requests.iter().filter(|(_, pending)| pending.call.is_write());
         let tids: Vec<Tid> = writes.map(|(tid, _)| *tid).collect();
@@ -40,6 +40,9 @@ impl Client {
     }
 
     fn wait_for(&mut self, tids: &[Tid], result: Result<(), Error>) -> Result<SyncId, NotTaken> {
+        if self.life == Life::Closed {
+            return Err(NotTaken::Closed);
+        }
         if self.syncs.len() >= self.config.limits.syncs_max {
             return Err(NotTaken::Busy);
         }
@@ -85,37 +88,36 @@ impl Client {
         }
     }
 
-    /// One of the things that somebody waits for has come to its end.
-    pub(super) fn count_down(&mut self, id: SyncId, result: Result<(), Error>) {
-        let Some(sync) = self.syncs.get_mut(&id) else { return };
-        sync.left = sync.left.saturating_sub(1);
-        if sync.result.is_ok() {
-            sync.result = result;
-        }
-        if sync.left == 0
-            && let Some(sync) = self.syncs.remove(&id)
-        {
-            self.event(Event::Synced(id, sync.result));
+    /// One of the things that these wait for has come to its end.
+    pub(super) fn count_down(&mut self, waiters: Vec<SyncId>, result: &Result<(), Error>) {
+        for id in waiters {
+            let Some(sync) = self.syncs.get_mut(&id) else { continue };
+            sync.left = sync.left.saturating_sub(1);
+            if sync.result.is_ok() {
+                sync.result.clone_from(result);
+            }
+            if sync.left == 0
+                && let Some(sync) = self.syncs.remove(&id)
+            {
+                self.event(Event::Synced(id, sync.result));
+            }
         }
     }
 
     /// A request is committed.
     pub(super) fn commit(&mut self, tid: Tid) {
-        self.drop_request(tid);
+        let waiters = self.drop_request(tid);
         self.event(Event::Committed(tid));
+        self.count_down(waiters, &Ok(()));
     }
 
     /// What a request changed may not last: its caller, everybody who waits, and the next who will.
     pub(super) fn uncommit(&mut self, tid: Tid, error: &Error) {
-        let Some(pending) = self.requests.get_mut(&tid) else { return };
-        let waiters = core::mem::take(&mut pending.waiters);
-        let touched = pending.touched.clone();
-        for sync in &waiters {
-            self.count_down(*sync, Err(error.clone()));
-        }
-        self.failures.add(touched, error);
-        self.drop_request(tid);
+        let touched = self.requests.get(&tid).map(|pending| pending.touched.clone());
+        self.failures.add(touched.unwrap_or_default(), error);
+        let waiters = self.drop_request(tid);
         self.event(Event::Uncommitted(tid, error.clone()));
+        self.count_down(waiters, &Err(error.clone()));
     }
 }
 

@@ -2,11 +2,13 @@
 
 mod basics;
 mod caps;
+mod chaos;
 mod closing;
 mod known;
 mod losing;
 mod polite;
 mod ranks;
 mod restart;
+mod table;
 mod vectors;
 mod world;

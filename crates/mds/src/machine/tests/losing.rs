@@ -57,6 +57,7 @@ fn an_eviction_is_told_and_what_has_no_answer_starts_over() {
     world.session(RANK, SessionOp::Close, 0);
     assert_eq!(world.events(), [Event::Session(RANK, SessionNews::Lost(LossCause::Closed))]);
     assert_eq!(world.client.caps(world.now, Ino::ROOT), CapBits::NONE);
+    world.pass(Duration::from_millis(500));
     world.ready(RANK);
     world.accept(RANK);
     assert_eq!(world.sent(RANK).last().map(|message| message.tid), Some(tid.0));

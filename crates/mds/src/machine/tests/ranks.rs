@@ -111,7 +111,7 @@ fn what_waits_for_a_rank_that_was_stopped_goes_elsewhere() {
     world.fail(OTHER);
     let sent = world.sent(RANK);
     assert_eq!(sent.last().map(|message| message.tid), Some(tid.0));
-    assert!(world.events().contains(&Event::Session(OTHER, SessionNews::Lost(LossCause::RankStopped))));
+    assert_eq!(world.client.session_state(OTHER), "closed");
 }
 
 #[test]
