@@ -6,8 +6,10 @@ use cuttlebone_checkpoint::{Seqno, Status};
 use cuttlebone_machine::{Entropy, Instant, SplitMix};
 
 use crate::engine::{Engine, EngineError};
+use crate::fetcher::{Fetches, Seat};
 use crate::flusher::Writer;
 use crate::history::{Branch, History};
+use crate::runner::Signal;
 use crate::sync::{Arc, AtomicBool, Cell, Mutex, MutexGuard, Ordering, PoisonError, RwLock, lock};
 use crate::update::UpdateStats;
 use crate::vbucket::{Vbucket, VbucketState};
@@ -62,15 +64,18 @@ pub struct VbucketStatus {
 #[derive(Debug)]
 pub struct Bucket<E> {
     shared: Arc<Shared<E>>,
+    /// Where the operation waits for values that are on the disk only. Without one it reads them itself.
+    seat: Option<Arc<Seat>>,
 }
 
 impl<E> Clone for Bucket<E> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self { shared: Arc::clone(&self.shared), seat: None }
     }
 }
 
-/// Locks are taken in this order: `update`, `writer`, `vbuckets`, one vbucket after another by number, `chance`.
+/// Locks are taken in this order: `update`, `writer`, `vbuckets`, one vbucket after another by number, `chance`. Those of
+/// `signal` and `fetches` are taken with no other but each their own.
 #[derive(Debug)]
 struct Shared<E> {
     engine: E,
@@ -80,6 +85,8 @@ struct Shared<E> {
     vbuckets: RwLock<BTreeMap<VbucketId, Arc<Cell>>>,
     chance: Mutex<SplitMix>,
     paused: AtomicBool,
+    signal: Signal,
+    fetches: Fetches,
 }
 
 impl<E: Engine> Bucket<E> {
@@ -103,14 +110,16 @@ impl<E: Engine> Bucket<E> {
             vbuckets: RwLock::new(vbuckets),
             chance: Mutex::new(chance),
             paused: AtomicBool::new(false),
+            signal: Signal::default(),
+            fetches: Fetches::new(limits.fetches_max),
         };
-        let bucket = Self { shared: Arc::new(shared) };
+        let bucket = Self { shared: Arc::new(shared), seat: None };
         // Checkpoint ids, stamps and branches of this process are above those of the last one only if it says so on the
         // disk before it uses them: it may be killed before its first flush.
         match bucket.flush() {
             Ok(_) => Ok(bucket),
             Err(Error::Engine(error)) => Err(error.into()),
-            Err(Error::Corrupt { number }) => Err(OpenError::Row { number }),
+            Err(Error::Corrupt { address }) => Err(OpenError::Row { address }),
             Err(other) => Err(EngineError::new(other).into()),
         }
     }
@@ -134,6 +143,7 @@ impl<E: Engine> Bucket<E> {
             vbucket.log.start_update(now.at)?;
         }
         all.insert(id, Cell::new(vbucket));
+        self.signal().poke();
         Ok(())
     }
 
@@ -186,7 +196,9 @@ impl<E: Engine> Bucket<E> {
             }
             vbucket.unpark();
             Ok(())
-        })
+        })?;
+        self.signal().poke();
+        Ok(())
     }
 
     /// Removes every key of every active vbucket, durably.
@@ -234,9 +246,11 @@ impl<E: Engine> Bucket<E> {
     /// Lets persistence go on.
     pub fn resume(&self) {
         self.shared.paused.store(false, Ordering::Release);
+        self.signal().poke();
     }
 
-    /// Runs `operation` until it is not parked: while the vbucket is pending or being reverted, it waits.
+    /// Runs `operation` until it is not parked: while the vbucket is pending or being reverted, it waits. So it does while a
+    /// [`Runner`](crate::Runner) reads a value from the disk that `operation` needs; without one, `operation` reads it here.
     ///
     /// # Errors
     ///
@@ -250,9 +264,17 @@ impl<E: Engine> Bucket<E> {
         id: VbucketId,
         mut operation: impl FnMut(&Self) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        let seat = Arc::new(Seat::default());
+        let seated = Self { shared: Arc::clone(&self.shared), seat: Some(Arc::clone(&seat)) };
         poll_fn(|cx| {
             loop {
-                match operation(self) {
+                match seat.poll(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Ready(Ok(())) => {}
+                }
+                match operation(&seated) {
+                    Err(Error::Fetching) => continue,
                     Err(Error::Parked) => {}
                     done => return Poll::Ready(done),
                 }
@@ -323,6 +345,18 @@ impl<E: Engine> Bucket<E> {
 
     pub(crate) fn engine(&self) -> &E {
         &self.shared.engine
+    }
+
+    pub(crate) fn signal(&self) -> &Signal {
+        &self.shared.signal
+    }
+
+    pub(crate) fn fetches(&self) -> &Fetches {
+        &self.shared.fetches
+    }
+
+    pub(crate) fn seat(&self) -> Option<&Arc<Seat>> {
+        self.seat.as_ref()
     }
 
     pub(crate) fn limits(&self) -> BucketLimits {

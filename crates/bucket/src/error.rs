@@ -23,6 +23,9 @@ pub enum Error {
     /// The operation waits: the vbucket is pending or being reverted. Use the asynchronous face, or try again.
     #[error("the operation is parked")]
     Parked,
+    /// The value is being read from the disk, for [`Bucket::wait`](crate::Bucket::wait), which tries again then.
+    #[error("the value is being read from the disk")]
+    Fetching,
     /// Too many operations wait already.
     #[error("{limit} operations are parked already")]
     TooManyParked {
@@ -69,6 +72,9 @@ pub enum Error {
     #[error("not durable in time")]
     TimedOut,
 
+    /// A thread could not be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
     /// Persistence is stopped by the operator.
     #[error("persistence is stopped")]
     Paused,
@@ -76,10 +82,10 @@ pub enum Error {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// A row on the disk is not what was written.
-    #[error("row {number} is damaged")]
+    #[error("the row at {address} is damaged")]
     Corrupt {
-        /// Its number.
-        number: u64,
+        /// Where it lies.
+        address: u64,
     },
     /// The caller broke a rule of this crate.
     #[error("misuse: {0}")]
@@ -93,6 +99,7 @@ impl Error {
             self,
             Self::Temporary
                 | Self::Parked
+                | Self::Fetching
                 | Self::TooManyParked { .. }
                 | Self::Locked
                 | Self::NotDrained
@@ -130,10 +137,10 @@ pub enum OpenError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// A row on the disk is not what was written.
-    #[error("row {number} is damaged")]
+    #[error("the row at {address} is damaged")]
     Row {
-        /// Its number.
-        number: u64,
+        /// Where it lies.
+        address: u64,
     },
     /// The document of a vbucket is not what was written.
     #[error("the document of vbucket {vbucket} is damaged")]

@@ -15,6 +15,8 @@ pub struct BucketLimits {
     pub parked_max: usize,
     /// Those who wait for something to become durable, for each vbucket.
     pub waiters_max: usize,
+    /// Keys whose values are being read for those who must not block, in all vbuckets.
+    pub fetches_max: usize,
     /// Rows in one commit, about: a flush takes whole checkpoints.
     pub flush_rows: u64,
     /// Events that a stream sends before an acknowledgement.
@@ -29,6 +31,7 @@ impl Default for BucketLimits {
             tombstones_max: 100_000,
             parked_max: 10_000,
             waiters_max: 10_000,
+            fetches_max: 10_000,
             flush_rows: 10_000,
             unacknowledged_max: 100_000,
         }

@@ -132,6 +132,7 @@ impl<E: Engine> Bucket<E> {
             let (item, answer) = make(old.as_ref())?;
             Ok(Lookup::Here((stored(vbucket.write(now, item)?), answer)))
         })
+        .inspect(|_| self.signal().poke())
     }
 }
 

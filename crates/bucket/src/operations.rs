@@ -4,7 +4,7 @@ use cuttlebone_checkpoint::{Item, Op, Seqno};
 
 use crate::Error;
 use crate::bucket::{Bucket, Now, VbucketId};
-use crate::engine::Engine;
+use crate::engine::{Engine, RowAt};
 use crate::record;
 use crate::table::Meta;
 use crate::vbucket::{Vbucket, VbucketState};
@@ -57,11 +57,12 @@ pub(crate) enum Lookup<T> {
     /// The answer.
     Here(T),
     /// The key's value is on the disk, and has to be read first.
-    OnDisk { row: u64, meta: Meta },
+    OnDisk { row: RowAt, meta: Meta },
 }
 
 impl<E: Engine> Bucket<E> {
-    /// The value of a key. Reads the disk, without any lock, if the value was given up.
+    /// The value of a key. Reads the disk, without any lock, if the value was given up; in [`wait`](Self::wait), somebody else
+    /// does.
     ///
     /// # Errors
     ///
@@ -146,6 +147,7 @@ impl<E: Engine> Bucket<E> {
             vbucket.check_cas(now, item.key(), live, cas)?;
             vbucket.write(now, item).map(stored)
         })
+        .inspect(|_| self.signal().poke())
     }
 
     /// Removes a key; `cas` is its stamp if only that one may be removed.
@@ -170,6 +172,7 @@ impl<E: Engine> Bucket<E> {
             vbucket.check_cas(now, key, live, cas)?;
             vbucket.write(now, item).map(stored)
         })
+        .inspect(|_| self.signal().poke())
     }
 
     /// Gives up the value of a key in memory.
@@ -181,11 +184,11 @@ impl<E: Engine> Bucket<E> {
     pub fn evict(&self, vbucket: VbucketId, now: Now, key: &[u8]) -> Result<(), Error> {
         self.with(vbucket, |vbucket| {
             vbucket.live(now, key).ok_or(Error::NotFound)?;
-            let change = |entry: &mut crate::table::Entry| match (entry.is_clean(), entry.value.is_some()) {
+            let change = |entry: &mut crate::table::Entry| match (entry.is_clean(), entry.value().is_some()) {
                 (_, false) => Err(Error::Exists),
                 (false, true) => Err(Error::Dirty),
                 (true, true) => {
-                    entry.value = None;
+                    entry.give_up_value();
                     Ok(())
                 }
             };
@@ -206,23 +209,24 @@ impl<E: Engine> Bucket<E> {
                 Lookup::Here(found) => return Ok(found),
                 Lookup::OnDisk { row, meta } => (row, meta),
             };
-            missing = row;
+            if let Some(seat) = self.seat()
+                && self.fetches().ask(id, key, seat)?
+            {
+                return Err(Error::Fetching);
+            }
+            missing = row.address;
             // The row may be rewritten elsewhere meanwhile; then the next look says where.
             let Some(bytes) = self.engine().row(row)? else { continue };
-            let item = record::decode(&bytes).ok_or(Error::Corrupt { number: row })?.item;
+            let item = record::decode(&bytes).ok_or(Error::Corrupt { address: row.address })?.item;
             if item.key() != key || item.seqno() != meta.seqno {
-                return Err(Error::Corrupt { number: row });
+                return Err(Error::Corrupt { address: row.address });
             }
             self.with(id, |vbucket| {
-                vbucket.table.update(key, |entry| {
-                    if entry.meta.seqno == item.seqno() && entry.meta.live && entry.value.is_none() {
-                        entry.value = Some(item);
-                    }
-                });
+                vbucket.table.update(key, |entry| entry.give(item));
                 Ok(())
             })?;
         }
-        Err(Error::Corrupt { number: missing })
+        Err(Error::Corrupt { address: missing })
     }
 }
 
@@ -233,7 +237,7 @@ pub(crate) fn stored(meta: Meta) -> Stored {
 impl Vbucket {
     /// The key if it has a value and its time is not over. The first to find that it is over makes it a deletion.
     pub(crate) fn live(&mut self, now: Now, key: &[u8]) -> Option<Meta> {
-        let meta = self.table.get(key).map(|entry| entry.meta).filter(|meta| meta.live)?;
+        let meta = self.table.get(key).filter(|entry| entry.is_live())?.meta();
         if meta.expiry == 0 || meta.expiry >= now.unix {
             return Some(meta);
         }
@@ -253,11 +257,10 @@ impl Vbucket {
     }
 
     pub(crate) fn here(&self, key: &[u8]) -> Result<Lookup<Found>, Error> {
-        let entry = self.table.get(key).filter(|entry| entry.meta.live).ok_or(Error::NotFound)?;
-        let meta = entry.meta;
-        match (&entry.value, entry.disk) {
+        let entry = self.table.get(key).filter(|entry| entry.is_live()).ok_or(Error::NotFound)?;
+        match (entry.value(), entry.disk) {
             (Some(item), _) => Ok(Lookup::Here(Found { item: item.clone(), cas: entry.cas() })),
-            (None, Some(disk)) => Ok(Lookup::OnDisk { row: disk.row, meta }),
+            (None, Some(disk)) => Ok(Lookup::OnDisk { row: disk.row(), meta: entry.meta() }),
             (None, None) => Err(Error::Misuse("a value is neither in memory nor on disk")),
         }
     }

@@ -9,7 +9,7 @@ use cuttlebone_checkpoint::{
 use futures_core::Stream;
 
 use crate::bucket::{Bucket, VbucketId};
-use crate::engine::{Engine, Snapshot};
+use crate::engine::{Engine, RowAt, Snapshot};
 use crate::history::{Decision, History, Position};
 use crate::sync::{Arc, Cell};
 use crate::vbucket::Vbucket;
@@ -89,7 +89,7 @@ pub struct ReplicationStream<E: Engine> {
 #[derive(Debug)]
 struct Backfill<S> {
     snapshot: S,
-    rows: std::vec::IntoIter<(Seqno, u64)>,
+    rows: std::vec::IntoIter<(Seqno, RowAt)>,
 }
 
 impl<E: Engine> Bucket<E> {
@@ -144,7 +144,7 @@ impl<E: Engine> Bucket<E> {
             registered = state.log.register(name, Droppable::Yes, Resume::After(persisted))?;
             let rows = state.table.iter().filter_map(|(_, entry)| entry.disk);
             let mut rows: Vec<_> =
-                rows.filter(|disk| disk.seqno > sent).map(|disk| (disk.seqno, disk.row)).collect();
+                rows.filter(|disk| disk.seqno > sent).map(|disk| (disk.seqno, disk.row())).collect();
             rows.sort_unstable();
             // It ends with the last row: what is above that up to the persisted seqno was reverted, and never comes.
             if let Some((end, _)) = rows.last() {
@@ -258,10 +258,10 @@ impl<E: Engine> ReplicationStream<E> {
                 self.backfill = None;
                 return Ok(());
             };
-            let bytes = backfill.snapshot.row(row)?.ok_or(Error::Corrupt { number: row })?;
-            let item = record::decode(&bytes).ok_or(Error::Corrupt { number: row })?.item;
+            let bytes = backfill.snapshot.row(row)?.ok_or(Error::Corrupt { address: row.address })?;
+            let item = record::decode(&bytes).ok_or(Error::Corrupt { address: row.address })?.item;
             if item.seqno() != seqno {
-                return Err(Error::Corrupt { number: row });
+                return Err(Error::Corrupt { address: row.address });
             }
             self.ready.push_back(Event::Item(item));
         }

@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::history::Branch;
 use crate::persisted::Undone;
 use crate::sync::{Arc, Cell, MutexGuard};
-use crate::table::Meta;
+use crate::table::{Entry, Meta};
 use crate::vbucket::{Vbucket, VbucketState};
 
 /// Keys that are restored under one hold of a vbucket's lock.
@@ -80,6 +80,8 @@ impl<E: Engine> Bucket<E> {
             vbucket.log.complete_update(now.at)?;
             vbucket.window.clear();
         }
+        drop(own);
+        self.signal().poke();
         Ok(())
     }
 
@@ -181,6 +183,7 @@ impl<E: Engine> Bucket<E> {
             Ok(freed)
         })?;
         drop(freed);
+        self.signal().poke();
         Ok(())
     }
 }
@@ -225,7 +228,7 @@ impl Vbucket {
 
     /// Makes a key what it was before the window. Locks do not count, nor do memory limits, nor time.
     fn restore(&mut self, key: &[u8], before: Option<Meta>, stats: &mut UpdateStats) {
-        let now = self.table.get(key).map(|entry| entry.meta);
+        let now = self.table.get(key).map(Entry::meta);
         if now == before {
             // It was held only.
             self.table.update(key, |entry| entry.hold = None);
@@ -243,8 +246,7 @@ impl Vbucket {
             Some(meta) => {
                 self.table.update(key, |entry| {
                     debug_assert_eq!(entry.disk.map(|disk| disk.seqno), Some(meta.seqno), "the disk has it");
-                    entry.meta = meta;
-                    entry.value = None;
+                    entry.restore(meta);
                     entry.hold = None;
                 });
             }

@@ -10,7 +10,7 @@ use crate::bucket::Now;
 use crate::document::Document;
 use crate::history::{Branch, History};
 use crate::persisted::{Undone, Waiters};
-use crate::table::{Disk, Hold, Meta, Table};
+use crate::table::{Disk, Entry, Hold, Meta, Table};
 use crate::{BucketLimits, Error};
 
 /// Who serves a vbucket.
@@ -204,28 +204,29 @@ impl Vbucket {
 
     /// Gives `item` its stamps, and puts it into log and table: both or neither.
     pub(crate) fn write(&mut self, now: Now, item: Item) -> Result<Meta, Error> {
-        let old = self.table.get(item.key()).map(|entry| entry.meta);
+        let old = self.table.get(item.key()).map(Entry::meta);
         self.make_room(item.body_bytes())?;
         let revision = old.map_or(1, |meta| meta.revision + 1);
-        let item = item.with_cas(self.cas + 1).with_revision(revision);
-        let queued = self.log.queue(now.at, item.clone())?;
+        self.log.queue(now.at, item.with_cas(self.cas + 1).with_revision(revision))?;
         self.cas += 1;
-        Ok(self.applied(&item.with_seqno(queued.seqno), old))
+        self.applied(old)
     }
 
-    /// The log has the item: now the table, and what hot reload has to know.
-    pub(crate) fn applied(&mut self, item: &Item, old: Option<Meta>) -> Meta {
+    /// The log has a new mutation: now the table, and what hot reload has to know.
+    pub(crate) fn applied(&mut self, old: Option<Meta>) -> Result<Meta, Error> {
+        let item = self.log.newest().cloned().ok_or(Error::Misuse("the log has lost what it was given"))?;
         if self.is_in_window() && !self.window.contains_key(item.key()) {
             self.window.insert(item.key().into(), old);
         }
-        self.table.put(item);
-        Meta::of(item)
+        let meta = Meta::of(&item);
+        self.table.put(&item);
+        Ok(meta)
     }
 
     /// In a window of hot reload, how the key is before it changes for the first time.
     fn remember(&mut self, key: &[u8]) {
         if self.is_in_window() && !self.window.contains_key(key) {
-            let meta = self.table.get(key).map(|entry| entry.meta);
+            let meta = self.table.get(key).map(Entry::meta);
             self.window.insert(key.into(), meta);
         }
     }
@@ -270,8 +271,8 @@ impl Vbucket {
             if self.tombstones.len() > self.limits.tombstones_max
                 && let Some((seqno, key)) = self.tombstones.pop_front()
             {
-                let gone = |meta: Meta| !meta.live && meta.seqno == seqno;
-                if self.table.get(&key).is_some_and(|entry| gone(entry.meta)) {
+                let gone = |entry: &Entry| !entry.is_live() && entry.seqno() == seqno;
+                if self.table.get(&key).is_some_and(gone) {
                     self.table.remove(&key);
                     self.purged = self.purged.max(seqno);
                 }

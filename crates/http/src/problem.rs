@@ -36,6 +36,11 @@ impl Refusal {
         )
     }
 
+    pub(crate) fn internal() -> Self {
+        let hint = "this is a defect of the service; its log says more";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", &"the work broke off", hint)
+    }
+
     pub(crate) fn too_many_sessions() -> Self {
         let hint = "try again later, or raise the limit";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "at_capacity", &"too many open sessions", hint)

@@ -35,6 +35,8 @@ struct Receiving {
     over: bool,
     /// Streams that broke since anything was applied.
     faults: u32,
+    /// Whether it once had everything there was, over this link.
+    was_current: bool,
     state: Following,
 }
 
@@ -86,6 +88,12 @@ impl<E: Engine> Consumer<E> {
                 receiving.waiting.extend(events);
                 self.apply(now, vbucket)
             }
+            Frame::Current { vbucket, stream } => {
+                if let Some(receiving) = self.current(vbucket, stream) {
+                    receiving.was_current = true;
+                }
+                Ok(())
+            }
             Frame::Over { vbucket, stream, .. } => {
                 let retry_at = now.at + self.limits.resume_after;
                 if let Some(receiving) = self.current(vbucket, stream) {
@@ -130,6 +138,12 @@ impl<E: Engine> Consumer<E> {
     /// Whether the peer has said that it is a producer.
     pub const fn is_greeted(&self) -> bool {
         self.greeted
+    }
+
+    /// Whether everything that the producer had when it greeted is here: a node may say that it serves.
+    pub fn was_current(&self) -> bool {
+        let counts = |receiving: &&Receiving| receiving.state != Following::Foreign;
+        self.greeted && self.streams.values().filter(counts).all(|receiving| receiving.was_current)
     }
 
     /// How each vbucket of the producer is doing.
@@ -196,6 +210,9 @@ impl<E: Engine> Consumer<E> {
         }
         let (stream, events) = (receiving.stream, receiving.applied);
         if events > before {
+            // One that was not sent yet says less than this one.
+            self.outbox
+                .retain(|frame| !matches!(frame, Frame::Applied { vbucket: other, .. } if *other == vbucket));
             self.outbox.push_back(Frame::Applied { vbucket, stream, events });
         }
         match outcome {
@@ -240,6 +257,7 @@ impl Receiving {
             retry: Timer::STOPPED,
             over: true,
             faults: 0,
+            was_current: false,
             state,
         }
     }

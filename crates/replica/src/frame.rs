@@ -44,6 +44,13 @@ pub enum Frame {
         /// In order.
         events: Vec<Event>,
     },
+    /// Producer: everything there was has been sent and applied. Once for each stream.
+    Current {
+        /// Which vbucket.
+        vbucket: VbucketId,
+        /// Which stream.
+        stream: u64,
+    },
     /// Consumer: so many events of the stream are applied, counted from its beginning.
     Applied {
         /// Which vbucket.
@@ -71,6 +78,7 @@ impl Frame {
             Self::Hello { .. } => "hello",
             Self::Follow { .. } => "follow",
             Self::Events { .. } => "events",
+            Self::Current { .. } => "current",
             Self::Applied { .. } => "applied",
             Self::Over { .. } => "over",
         }

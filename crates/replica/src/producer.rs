@@ -33,6 +33,8 @@ pub struct Producer<E: Engine> {
 struct Sending<E: Engine> {
     stream: u64,
     events: ReplicationStream<E>,
+    /// Whether the replica was told that it has everything there was.
+    told_current: bool,
     /// Bytes that are on their way, and up to which event each message went.
     bytes: usize,
     messages: VecDeque<(u64, usize)>,
@@ -78,7 +80,10 @@ where
                     sending.applied(events);
                 }
             }
-            other @ (Frame::Hello { .. } | Frame::Events { .. } | Frame::Over { .. }) => {
+            other @ (Frame::Hello { .. }
+            | Frame::Events { .. }
+            | Frame::Current { .. }
+            | Frame::Over { .. }) => {
                 return Err(Error::Unexpected { got: other.name() });
             }
         }
@@ -96,6 +101,7 @@ where
             let Some(sending) = self.streams.get_mut(&vbucket) else { continue };
             let stream = sending.stream;
             let frame = match sending.poll_events(cx, &self.limits) {
+                Poll::Pending if sending.is_current() => Frame::Current { vbucket, stream },
                 Poll::Pending => continue,
                 Poll::Ready(Ok(events)) => Frame::Events { vbucket, stream, events },
                 Poll::Ready(Err(error)) => {
@@ -120,7 +126,9 @@ where
         self.outbox.retain(|frame| !matches!(frame, Frame::Over { vbucket: other, .. } if *other == vbucket));
         match self.bucket.stream(vbucket, &self.cursor, position) {
             Ok(events) => {
-                self.streams.insert(vbucket, Sending { stream, events, bytes: 0, messages: VecDeque::new() });
+                let sending =
+                    Sending { stream, events, told_current: false, bytes: 0, messages: VecDeque::new() };
+                self.streams.insert(vbucket, sending);
             }
             Err(error) => self.outbox.push_back(over(vbucket, stream, &error)),
         }
@@ -162,6 +170,11 @@ where
         self.bytes += bytes;
         self.messages.push_back((self.events.events(), bytes));
         Poll::Ready(Ok(events))
+    }
+
+    /// Whether the replica has everything there was, and was not told so yet.
+    fn is_current(&mut self) -> bool {
+        self.messages.is_empty() && !core::mem::replace(&mut self.told_current, true)
     }
 
     fn applied(&mut self, events: u64) {

@@ -29,6 +29,7 @@ pub(crate) enum Stored {
     Hello { vbuckets: Vec<u16> },
     Follow { vbucket: u16, stream: u64, position: StoredPosition },
     Events { vbucket: u16, stream: u64, events: Vec<StoredEvent> },
+    Current { vbucket: u16, stream: u64 },
     Applied { vbucket: u16, stream: u64, events: u64 },
     Over { vbucket: u16, stream: u64, why: String },
 }
@@ -80,6 +81,7 @@ impl Stored {
                 let events = events.iter().map(|event| StoredEvent::new(event, bodies)).collect();
                 Self::Events { vbucket: *vbucket, stream: *stream, events }
             }
+            Frame::Current { vbucket, stream } => Self::Current { vbucket: *vbucket, stream: *stream },
             Frame::Applied { vbucket, stream, events } => {
                 Self::Applied { vbucket: *vbucket, stream: *stream, events: *events }
             }
@@ -100,6 +102,7 @@ impl Stored {
                 let events = events.into_iter().map(|event| event.restore(bodies)).collect::<Option<_>>()?;
                 Frame::Events { vbucket, stream, events }
             }
+            Self::Current { vbucket, stream } => Frame::Current { vbucket, stream },
             Self::Applied { vbucket, stream, events } => Frame::Applied { vbucket, stream, events },
             Self::Over { vbucket, stream, why } => Frame::Over { vbucket, stream, why },
         })

@@ -268,6 +268,7 @@ impl World {
         for (node, link) in &self.replicas {
             let link = link.as_ref().unwrap();
             assert!(link.down.is_empty() && link.up.is_empty(), "still talking");
+            assert!(link.consumer.was_current(), "has everything and was told so");
             for vbucket in VBUCKETS {
                 let last = |node: &Node| node.bucket.status(vbucket).unwrap().log.last_seqno;
                 assert!(last(node) <= last(&self.origin));

@@ -72,12 +72,16 @@ pub(crate) struct Shared {
     pub(crate) due: Due,
     pub(crate) bus: Bus,
     map: Mutex<Map>,
-    seq: AtomicU64,
+    seq: Alone<AtomicU64>,
     pub(crate) fenced: AtomicU64,
     quiet_until: Instant,
     /// Epochs below this one were given out before the restart.
     first_epoch: Epoch,
 }
+
+/// On cache lines of its own: it is written for every token, and what lies beside it is read for every token.
+#[repr(align(128))]
+struct Alone<T>(T);
 
 /// Names to cells, and owners to names: an owner may have many.
 #[derive(Default)]
@@ -124,7 +128,7 @@ impl Registry {
             due: Due::default(),
             bus: Bus::default(),
             map: Mutex::default(),
-            seq: AtomicU64::new(1),
+            seq: Alone(AtomicU64::new(1)),
             fenced: AtomicU64::new(0),
             quiet_until,
             first_epoch,
@@ -194,6 +198,12 @@ impl Registry {
     pub fn recovering_until(&self) -> Option<Instant> {
         let until = self.shared().quiet_until;
         (until > self.shared().clock.now()).then_some(until)
+    }
+
+    /// The oldest epoch that this registry gives: what comes from an older one is from before its last restart. A gate that
+    /// restarts with the registry begins here.
+    pub fn first_epoch(&self) -> Epoch {
+        self.shared().first_epoch
     }
 
     /// Ends the current incarnation of `name` and tells all its holders to stop. `false` if there is nobody.
@@ -334,7 +344,7 @@ impl Source for Shared {
     }
 
     fn seq(&self) -> Seq {
-        Seq(self.seq.fetch_add(1, Ordering::Relaxed))
+        Seq(self.seq.0.fetch_add(1, Ordering::Relaxed))
     }
 }
 
