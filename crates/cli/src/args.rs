@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::demo::DemoArgs;
-use crate::manual::{CompletionsArgs, ManArgs};
 use crate::fs::FsCommand;
+use crate::manual::{CompletionsArgs, ManArgs};
 use crate::mon::MonCommand;
 use crate::node::NodeCommand;
 use crate::store::StoreCommand;
