@@ -18,6 +18,7 @@ struct Bench {
 const BENCHES: &[Bench] = &[
     Bench { name: "bucket", package: "cuttlebone-bucket", example: "bench_bucket", peers: false },
     Bench { name: "checkpoint", package: "cuttlebone-checkpoint", example: "bench_checkpoint", peers: false },
+    Bench { name: "mds", package: "cuttlebone-interop", example: "bench_mds", peers: true },
     Bench { name: "mon-sync", package: "cuttlebone-interop", example: "bench_mon_sync", peers: true },
     Bench { name: "mounttable", package: "cuttlebone-mounttable", example: "bench_mounttable", peers: false },
     Bench {
@@ -56,6 +57,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         && let Err(advice) = setup::peers()
     {
         bail!(advice);
+    }
+    if chosen.iter().any(|bench| bench.name == "mds") {
+        setup::rival();
     }
     run::step(&mut run::cargo(["build", "--release", "--quiet"]))?;
     for bench in chosen {

@@ -79,6 +79,20 @@ pub(crate) fn peers() -> Result<(), String> {
     Err(advice(&packages, &missing))
 }
 
+/// Installs what Ceph's own client library needs to be built against, for the benchmark that compares with it. Without it
+/// that benchmark has nobody to compare with and says so.
+pub(crate) fn rival() {
+    if std::path::Path::new("/usr/include/cephfs/libcephfs.h").exists() || !is_root() || !on_path("apt-get") {
+        return;
+    }
+    let arguments = ["install", "-y", "-qq", "--no-install-recommends", "gcc", "libc6-dev", "libcephfs-dev"];
+    let mut install = run::command("apt-get", arguments);
+    install.env("DEBIAN_FRONTEND", "noninteractive");
+    if let Err(error) = run::step(&mut install) {
+        eprintln!("{error:#}");
+    }
+}
+
 fn advice(packages: &[&str], missing: &[&Tool]) -> String {
     let mut suites: Vec<_> = missing.iter().map(|tool| tool.suite).collect();
     suites.sort_unstable();
