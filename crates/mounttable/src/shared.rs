@@ -12,9 +12,9 @@ use futures::future::poll_fn;
 use futures::{Stream, StreamExt};
 
 use crate::{
-    Change, Counters, Directory, Error, Failure, Found, Glob, Journal, JournalError, Kept, Lagged, Mount,
-    Mounted, Name, Namespace, Pattern, Permissions, Place, Principal, Record, Resolved, Revision, Subtree,
-    Table, Upkeep, Version, Which, Withdrawal,
+    Change, Counters, Directory, Error, Failure, Found, Glob, Journal, JournalError, Kept, Lagged, Lease,
+    Mount, Mounted, Name, Namespace, Pattern, Permissions, Place, Principal, Record, Resolved, Revision,
+    Subtree, Table, Upkeep, Version, Which, Withdrawal,
 };
 
 /// Changes that a watch takes from the table at a time.
@@ -441,7 +441,7 @@ impl Namespace for LocalNamespace {
     }
 
     async fn keep(&self) -> Result<Kept, Failure> {
-        Ok(Kept::Lost)
+        Ok(Kept::Lost { lease: Lease::NONE })
     }
 
     async fn release(&self) -> Result<(), Failure> {
