@@ -47,6 +47,9 @@ pub(crate) fn install(all: bool) -> Result<()> {
     nextest()?;
     if all {
         deny()?;
+        if !on_path("systemd-analyze") && run::is_root() && on_path("apt-get") {
+            apt(&["systemd"])?;
+        }
         if !run::answers("cargo", &["fuzz", "--version"]) {
             run::step(&mut run::cargo(["install", "cargo-fuzz", "--locked", "--debug"]))?;
         }
@@ -68,15 +71,20 @@ pub(crate) fn peers() -> Result<(), String> {
     packages.sort_unstable();
     packages.dedup();
     if run::is_root() && on_path("apt-get") {
-        let mut update = run::command("apt-get", ["update", "-qq"]);
-        let mut install = run::command("apt-get", ["install", "-y", "-qq", "--no-install-recommends"]);
-        install.args(&packages).env("DEBIAN_FRONTEND", "noninteractive");
-        if let Err(error) = run::step(&mut update).and_then(|()| run::step(&mut install)) {
+        if let Err(error) = apt(&packages) {
             return Err(format!("{error:#}\n{}", advice(&packages, &missing)));
         }
         return Ok(());
     }
     Err(advice(&packages, &missing))
+}
+
+/// Installs packages of the distribution.
+fn apt(packages: &[&str]) -> Result<()> {
+    let mut update = run::command("apt-get", ["update", "-qq"]);
+    let mut install = run::command("apt-get", ["install", "-y", "-qq", "--no-install-recommends"]);
+    install.args(packages).env("DEBIAN_FRONTEND", "noninteractive");
+    run::step(&mut update).and_then(|()| run::step(&mut install))
 }
 
 fn advice(packages: &[&str], missing: &[&Tool]) -> String {
