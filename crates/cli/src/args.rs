@@ -6,6 +6,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::demo::DemoArgs;
 use crate::manual::{CompletionsArgs, ManArgs};
+use crate::fs::FsCommand;
 use crate::mon::MonCommand;
 use crate::node::NodeCommand;
 use crate::store::StoreCommand;
@@ -38,6 +39,8 @@ pub enum Command {
     /// Copies, serves and asks live monitors.
     #[command(subcommand)]
     Mon(MonCommand),
+    /// Names and attributes of a CephFS, without mounting it.
+    Fs(FsCommand),
     /// Looks into a copy of a monitor's store.
     #[command(subcommand)]
     Store(StoreCommand),

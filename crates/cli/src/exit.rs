@@ -104,6 +104,9 @@ impl Exit {
         if let Some(error) = cause.downcast_ref::<cuttlebone_node::Error>() {
             return Self::of_node(error);
         }
+        if let Some(error) = cause.downcast_ref::<cuttlebone_fs::Error>() {
+            return Some(Self::of_fs(error));
+        }
         if let Some(error) = cause.downcast_ref::<cuttlebone_store::Error>() {
             return Self::of_store(error);
         }
@@ -172,6 +175,24 @@ impl Exit {
                 _ => Self::Failure,
             },
             _ => Self::Corrupt,
+        }
+    }
+
+    fn of_fs(error: &cuttlebone_fs::Error) -> Self {
+        use cuttlebone_fs::{Errno, Error, MdsError};
+        match error {
+            Error::Failed { source: MdsError::Malformed(_) | MdsError::Unexpected(_), .. }
+            | Error::Malformed(_) => Self::Corrupt,
+            Error::Failed { source: MdsError::Blocklisted | MdsError::Rejected { .. }, .. }
+            | Error::Monitor(cuttlebone_link::Error::Auth(_)) => Self::Refused,
+            Error::Monitor(_) | Error::MonitorGone | Error::NotInTime { .. } => Self::Unreachable,
+            Error::NoFileSystem(_) => Self::NotFound,
+            Error::NotDiallable(_) | Error::Config(_) | Error::Name { .. } => Self::Usage,
+            other => match other.errno() {
+                Some(Errno::ENOENT | Errno::ENODATA | Errno::ESTALE) => Self::NotFound,
+                Some(Errno::EACCES | Errno::EPERM | Errno::EROFS) => Self::Refused,
+                _ => Self::Failure,
+            },
         }
     }
 

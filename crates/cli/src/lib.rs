@@ -15,6 +15,7 @@ pub mod demo;
 mod environment;
 mod examples;
 mod exit;
+pub mod fs;
 mod interrupt;
 pub mod manual;
 pub mod mon;
@@ -63,6 +64,7 @@ fn run(line: CommandLine) -> Exit {
         Command::Demo(arguments) => demo::run(&arguments, &line.global, &mut output),
         Command::Wire(command) => wire::run(&command, &mut output),
         Command::Mon(command) => mon::run(&command, &line.global, &mut output),
+        Command::Fs(command) => fs::run(&command, &line.global, &mut output),
         Command::Store(command) => store::run(&command, &mut output),
         Command::Node(command) => node::run(&command, &line.global, &mut output),
         Command::Token(command) => token::run(&command, &line.global, &mut output),
