@@ -25,6 +25,7 @@ const RUNS: &[Long] = &[
         package: Some("cuttlebone-interop"),
         sizes: &[("CUTTLEBONE_FS_OPS", "20000"), ("CUTTLEBONE_KILLS", "30")],
     },
+    Long { suite: "interop", package: Some("cuttlebone-cli"), sizes: &[("CUTTLEBONE_ROUNDS", "100")] },
 ];
 
 /// How long each fuzz target runs, in seconds.
