@@ -85,13 +85,13 @@ impl Face {
         self
     }
 
-    pub(crate) fn router(self, config: Arc<Config>, traffic: Arc<Traffic>) -> Router {
+    pub(crate) fn router(self, config: &Arc<Config>, traffic: Arc<Traffic>) -> Router {
         let Self { registry, mounts, keeping, reload, status } = self;
         let sessions = Sessions::default();
-        let watch = Watch::new(status, registry.clone(), sessions.clone(), traffic, &config);
+        let watch = Watch::new(status, registry.clone(), sessions.clone(), traffic, config);
         let mut guarded = status::router(watch.clone());
         if let Some(registry) = registry {
-            guarded = guarded.merge(routes::router(registry, sessions, Arc::clone(&config)));
+            guarded = guarded.merge(routes::router(registry, sessions, Arc::clone(config)));
         }
         if let Some(keeping) = keeping {
             guarded = guarded.merge(update::router(keeping.clone()));
@@ -101,11 +101,11 @@ impl Face {
             guarded = guarded.merge(reload::router(reload));
         }
         let mut router = guarded
-            .route_layer(middleware::from_fn_with_state(Arc::clone(&config), authorize))
+            .route_layer(middleware::from_fn_with_state(Arc::clone(config), authorize))
             .route("/healthz", get(|| async { "ok\n" }))
             .merge(status::readiness(watch));
         if let Some(mounts) = &mounts {
-            router = router.merge(mounts::router(mounts, &config));
+            router = router.merge(mounts::router(mounts, config));
         }
         router
             .fallback(|| async { Refusal::not_found("no such path") })

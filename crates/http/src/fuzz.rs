@@ -26,7 +26,7 @@ pub fn conversation(face: &Face, sent: &[u8]) -> Vec<u8> {
     runtime.block_on(async {
         let router = face
             .clone()
-            .router(Arc::new(Config::default()), Arc::default())
+            .router(&Arc::new(Config::default()), Arc::default())
             .layer(Extension(Peer::new(true)));
         let (client, server) = tokio::io::duplex(64 * 1024);
         let service = tokio::spawn(converse(server, router));

@@ -154,7 +154,7 @@ impl Server {
         let traffic = Arc::new(Traffic::default());
         let face = face.into();
         let mut upkeep = core::pin::pin!(face.upkeep());
-        let router = face.router(Arc::new(config), Arc::clone(&traffic));
+        let router = face.router(&Arc::new(config), Arc::clone(&traffic));
         let mut connections = JoinSet::new();
         let mut stop = core::pin::pin!(stop);
         loop {
