@@ -47,6 +47,9 @@ pub(crate) fn install(all: bool) -> Result<()> {
     nextest()?;
     if all {
         deny()?;
+        if !on_path("systemd-analyze") && run::is_root() && on_path("apt-get") {
+            apt(&["systemd"])?;
+        }
         if !run::answers("cargo", &["fuzz", "--version"]) {
             run::step(&mut run::cargo(["install", "cargo-fuzz", "--locked", "--debug"]))?;
         }
@@ -68,10 +71,7 @@ pub(crate) fn peers() -> Result<(), String> {
     packages.sort_unstable();
     packages.dedup();
     if run::is_root() && on_path("apt-get") {
-        let mut update = run::command("apt-get", ["update", "-qq"]);
-        let mut install = run::command("apt-get", ["install", "-y", "-qq", "--no-install-recommends"]);
-        install.args(&packages).env("DEBIAN_FRONTEND", "noninteractive");
-        if let Err(error) = run::step(&mut update).and_then(|()| run::step(&mut install)) {
+        if let Err(error) = apt(&packages) {
             return Err(format!("{error:#}\n{}", advice(&packages, &missing)));
         }
         return Ok(());
@@ -85,12 +85,17 @@ pub(crate) fn rival() {
     if std::path::Path::new("/usr/include/cephfs/libcephfs.h").exists() || !is_root() || !on_path("apt-get") {
         return;
     }
-    let arguments = ["install", "-y", "-qq", "--no-install-recommends", "gcc", "libc6-dev", "libcephfs-dev"];
-    let mut install = run::command("apt-get", arguments);
-    install.env("DEBIAN_FRONTEND", "noninteractive");
-    if let Err(error) = run::step(&mut install) {
+    if let Err(error) = apt(&["gcc", "libc6-dev", "libcephfs-dev"]) {
         eprintln!("{error:#}");
     }
+}
+
+/// Installs packages of the distribution.
+fn apt(packages: &[&str]) -> Result<()> {
+    let mut update = run::command("apt-get", ["update", "-qq"]);
+    let mut install = run::command("apt-get", ["install", "-y", "-qq", "--no-install-recommends"]);
+    install.args(packages).env("DEBIAN_FRONTEND", "noninteractive");
+    run::step(&mut update).and_then(|()| run::step(&mut install))
 }
 
 fn advice(packages: &[&str], missing: &[&Tool]) -> String {
