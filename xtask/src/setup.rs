@@ -23,6 +23,7 @@ const TOOLS: &[Tool] = &[
     Tool { program: "ceph-osd", package: "ceph-osd", suite: "interop" },
     Tool { program: "etcd", package: "etcd-server", suite: "interop" },
     Tool { program: "etcdctl", package: "etcd-client", suite: "interop" },
+    Tool { program: "chromium", package: "chromium", suite: "interop" },
     // At build time, by the client of etcd alone.
     Tool { program: "protoc", package: "protobuf-compiler", suite: "interop" },
     Tool { program: "setpriv", package: "util-linux", suite: "interop" },
