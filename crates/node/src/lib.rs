@@ -44,4 +44,4 @@ pub use provider::Provider;
 pub use replication::{Follow, Replicas};
 
 /// The bucket of a node: on a disk.
-pub type NodeBucket = cuttlebone_bucket::Bucket<cuttlebone_bucket::engine::RedbEngine>;
+pub type NodeBucket = cuttlebone_bucket::Bucket<cuttlebone_bucket::engine::LogEngine>;

@@ -198,7 +198,7 @@ impl Follow {
     /// One link, until it ends; how it did.
     async fn follow_once(
         &self,
-        consumer: &mut Consumer<cuttlebone_bucket::engine::RedbEngine>,
+        consumer: &mut Consumer<cuttlebone_bucket::engine::LogEngine>,
         ground: &Ground,
     ) -> Error {
         let id = format!("{PREFIX}{}", ground.node());
@@ -215,7 +215,7 @@ impl Follow {
 
 async fn converse(
     connection: Connection,
-    consumer: &mut Consumer<cuttlebone_bucket::engine::RedbEngine>,
+    consumer: &mut Consumer<cuttlebone_bucket::engine::LogEngine>,
     ground: &Ground,
 ) -> Error {
     let (outbox, mut inbox) = connection.split();

@@ -1,6 +1,6 @@
 //! From a configuration to a node.
 
-use cuttlebone_bucket::engine::{EngineError, RedbEngine};
+use cuttlebone_bucket::engine::{LogEngine, LogError};
 use cuttlebone_bucket::{Bucket, OpenError as BucketError};
 use cuttlebone_driver::Clock;
 use cuttlebone_http::TokioClock;
@@ -21,7 +21,7 @@ use crate::{
 pub enum OpenError {
     /// The bucket's disk.
     #[error("bucket.dir")]
-    Disk(#[from] EngineError),
+    Disk(#[from] LogError),
     /// The bucket itself.
     #[error("bucket.dir")]
     Bucket(#[from] BucketError),
@@ -111,7 +111,7 @@ impl Config {
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(OpenError::Random)?;
         let open = move || -> Result<NodeBucket, OpenError> {
-            let disk = RedbEngine::open(&bucket.dir)?;
+            let disk = LogEngine::open(&bucket.dir)?;
             Ok(Bucket::open(disk, bucket.limits, now(&Clock::start()), u64::from_ne_bytes(seed))?)
         };
         tokio::task::spawn_blocking(open).await.map_err(|_| OpenError::BrokeOff)?
