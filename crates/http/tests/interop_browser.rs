@@ -235,15 +235,15 @@ async fn every_section_is_there_and_true_and_the_console_has_no_complaint() {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("status-page");
     std::fs::create_dir_all(&folder).unwrap();
     let asked = |page: &str| shown(page, "update-completed").parse::<u64>().unwrap();
-    let served = get(&address, "/").await;
+    let first = get(&address, "/").await;
     // Without a script this is all there is. (A browser whose scripts are off dumps and paints nothing when it has no
     // window, so the words are checked as they are served.)
-    assert_true(&served, &status);
-    assert!(served.contains("<noscript><meta http-equiv=\"refresh\""), "it loads itself again");
+    assert_true(&first, &status);
+    assert!(first.contains("<noscript><meta http-equiv=\"refresh\""), "it loads itself again");
     let (page, complaints) = Browser::new().look(&url).await;
     assert!(complaints.is_empty(), "{complaints:#?}");
     assert_true(&page, &status);
-    assert!(asked(&page) > asked(&served), "an old page");
+    assert!(asked(&page) > asked(&first), "an old page");
     for (width, name) in [(1_280, "wide"), (390, "narrow")] {
         Browser::new().picture(&url, width, &folder.join(name).with_extension("png")).await;
     }
