@@ -46,6 +46,10 @@ pub enum Command {
     /// Bounded, fenced access for programs that restart.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Prints what a shell needs to complete this command line.
+    Completions(crate::manual::CompletionsArgs),
+    /// Prints a manual page, or writes those of all commands to a directory.
+    Man(crate::manual::ManArgs),
 }
 
 /// Options that every command takes, spelled as in Ceph.

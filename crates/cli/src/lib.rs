@@ -15,6 +15,7 @@ pub mod demo;
 mod environment;
 mod exit;
 mod interrupt;
+pub mod manual;
 pub mod mon;
 pub mod mon_host;
 pub mod node;
@@ -63,6 +64,8 @@ fn run(line: CommandLine) -> Exit {
         Command::Store(command) => store::run(&command, &mut output),
         Command::Node(command) => node::run(&command, &line.global, &mut output),
         Command::Token(command) => token::run(&command, &line.global, &mut output),
+        Command::Completions(arguments) => manual::completions(&arguments, &mut output),
+        Command::Man(arguments) => manual::man(&arguments, &mut output),
     };
     match result.and_then(|exit| Ok(output.finish().map(|()| exit)?)) {
         Ok(exit) => exit,
