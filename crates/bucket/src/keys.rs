@@ -18,7 +18,7 @@ impl<E: Engine> Bucket<E> {
         let mut keys: Vec<Box<[u8]>> = self.with(id, |vbucket| match vbucket.state {
             VbucketState::Dead => Err(Error::NotMyVbucket),
             _ => {
-                let live = vbucket.table.iter().filter(|(_, entry)| entry.meta.live);
+                let live = vbucket.table.iter().filter(|(_, entry)| entry.meta().live);
                 Ok(live.map(|(key, _)| key).filter(|key| within(range, key)).map(Box::from).collect())
             }
         })?;

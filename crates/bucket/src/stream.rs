@@ -1,7 +1,6 @@
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
 
 use cuttlebone_checkpoint::{
     Batch, CheckpointId, CheckpointKind, CursorId, Droppable, Element, FetchLimit, Item, Marker, Registered,
@@ -9,9 +8,10 @@ use cuttlebone_checkpoint::{
 };
 use futures_core::Stream;
 
-use crate::bucket::{Bucket, VbucketId, lock};
-use crate::engine::{Engine, Snapshot};
+use crate::bucket::{Bucket, VbucketId};
+use crate::engine::{Engine, RowAt, Snapshot};
 use crate::history::{Decision, History, Position};
+use crate::sync::{Arc, Cell};
 use crate::vbucket::Vbucket;
 use crate::{Error, record};
 
@@ -66,7 +66,7 @@ pub enum Event {
 /// An event is lost only if it was returned. What was returned and not applied is sent again by a new stream.
 #[derive(Debug)]
 pub struct ReplicationStream<E: Engine> {
-    vbucket: Arc<Mutex<Vbucket>>,
+    vbucket: Arc<Cell>,
     generation: u32,
     cursor: CursorId,
     /// The checkpoint of which the last snapshot was.
@@ -89,7 +89,7 @@ pub struct ReplicationStream<E: Engine> {
 #[derive(Debug)]
 struct Backfill<S> {
     snapshot: S,
-    rows: std::vec::IntoIter<(Seqno, u64)>,
+    rows: std::vec::IntoIter<(Seqno, RowAt)>,
 }
 
 impl<E: Engine> Bucket<E> {
@@ -109,7 +109,7 @@ impl<E: Engine> Bucket<E> {
         let vbucket = self.one(id)?;
         // No flush in between: list, snapshot and cursor are of one moment.
         let writer = self.writer();
-        let mut guard = lock(&vbucket);
+        let mut guard = vbucket.lock();
         let state = &mut *guard;
         let mut ready = VecDeque::new();
         let mut sent = position.seqno;
@@ -144,7 +144,7 @@ impl<E: Engine> Bucket<E> {
             registered = state.log.register(name, Droppable::Yes, Resume::After(persisted))?;
             let rows = state.table.iter().filter_map(|(_, entry)| entry.disk);
             let mut rows: Vec<_> =
-                rows.filter(|disk| disk.seqno > sent).map(|disk| (disk.seqno, disk.row)).collect();
+                rows.filter(|disk| disk.seqno > sent).map(|disk| (disk.seqno, disk.row())).collect();
             rows.sort_unstable();
             // It ends with the last row: what is above that up to the persisted seqno was reverted, and never comes.
             if let Some((end, _)) = rows.last() {
@@ -238,7 +238,7 @@ impl<E: Engine> ReplicationStream<E> {
                 continue;
             }
             let batch = {
-                let mut vbucket = lock(&self.vbucket);
+                let mut vbucket = self.vbucket.lock();
                 if vbucket.generation != self.generation {
                     return Poll::Ready(Err(Error::StreamOver));
                 }
@@ -258,10 +258,10 @@ impl<E: Engine> ReplicationStream<E> {
                 self.backfill = None;
                 return Ok(());
             };
-            let bytes = backfill.snapshot.row(row)?.ok_or(Error::Corrupt { number: row })?;
-            let item = record::decode(&bytes).ok_or(Error::Corrupt { number: row })?.item;
+            let bytes = backfill.snapshot.row(row)?.ok_or(Error::Corrupt { address: row.address })?;
+            let item = record::decode(&bytes).ok_or(Error::Corrupt { address: row.address })?.item;
             if item.seqno() != seqno {
-                return Err(Error::Corrupt { number: row });
+                return Err(Error::Corrupt { address: row.address });
             }
             self.ready.push_back(Event::Item(item));
         }
@@ -313,7 +313,7 @@ impl<E: Engine> ReplicationStream<E> {
                         self.ready.push_back(Event::UpdateRevert { barrier, first, last });
                     }
                     // The producer's history has branched there; after an earlier window, it has branched again ahead.
-                    let vbucket = lock(&self.vbucket);
+                    let vbucket = self.vbucket.lock();
                     if vbucket.reverted.is_some_and(|(newest, _, _)| newest == barrier) {
                         self.ready.push_back(Event::History(vbucket.history.clone()));
                     }
@@ -338,7 +338,7 @@ where
 /// Frees its place in memory.
 impl<E: Engine> Drop for ReplicationStream<E> {
     fn drop(&mut self) {
-        let freed = lock(&self.vbucket).log.unregister(self.cursor);
+        let freed = self.vbucket.lock().log.unregister(self.cursor);
         drop(freed);
     }
 }

@@ -32,20 +32,40 @@ pub enum Exit {
     Command(u8),
 }
 
+/// The statuses with their meanings, as help and manual print them.
+pub(crate) const STATUSES: &[(Exit, &str)] = &[
+    (Exit::Done, "done"),
+    (Exit::Failure, "failure without a more exact status"),
+    (Exit::Usage, "wrong usage, or a configuration file that cannot be read"),
+    (Exit::Partial, "partial: some of many failed"),
+    (Exit::NotFound, "not found"),
+    (Exit::Refused, "authentication or permission"),
+    (Exit::Unreachable, "cannot connect, or nobody answered in time"),
+    (Exit::Corrupt, "corrupt input, or verification found a difference"),
+    (Exit::Interrupted, "interrupted"),
+];
+
+impl Exit {
+    /// The number that the process ends with.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failure => 1,
+            Self::Usage => 2,
+            Self::Partial => 3,
+            Self::NotFound => 4,
+            Self::Refused => 5,
+            Self::Unreachable => 6,
+            Self::Corrupt => 7,
+            Self::Interrupted => 130,
+            Self::Command(status) => status,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Done => 0,
-            Exit::Failure => 1,
-            Exit::Usage => 2,
-            Exit::Partial => 3,
-            Exit::NotFound => 4,
-            Exit::Refused => 5,
-            Exit::Unreachable => 6,
-            Exit::Corrupt => 7,
-            Exit::Interrupted => 130,
-            Exit::Command(status) => status,
-        })
+        Self::from(exit.code())
     }
 }
 
@@ -84,11 +104,20 @@ impl Exit {
         if let Some(error) = cause.downcast_ref::<cuttlebone_node::Error>() {
             return Self::of_node(error);
         }
+        if let Some(error) = cause.downcast_ref::<cuttlebone_fs::Error>() {
+            return Some(Self::of_fs(error));
+        }
         if let Some(error) = cause.downcast_ref::<cuttlebone_store::Error>() {
             return Self::of_store(error);
         }
         if let Some(error) = cause.downcast_ref::<cuttlebone_http::ClientError>() {
             return Some(Self::of_service(error));
+        }
+        if let Some(failure) = cause.downcast_ref::<cuttlebone_mounttable::Failure>() {
+            return Some(Self::of_table(failure));
+        }
+        if let Some(error) = cause.downcast_ref::<cuttlebone_mounttable::JournalError>() {
+            return Self::of_journal(error);
         }
         if let Some(error) = cause.downcast_ref::<cuttlebone_tokens::EpochStoreError>() {
             use cuttlebone_tokens::EpochStoreError;
@@ -148,10 +177,52 @@ impl Exit {
             ClientError::Refused(status, _) => match status.as_u16() {
                 400 => Self::Usage,
                 404 | 410 => Self::NotFound,
-                401 => Self::Refused,
+                401 | 403 => Self::Refused,
                 _ => Self::Failure,
             },
             _ => Self::Corrupt,
+        }
+    }
+
+    fn of_fs(error: &cuttlebone_fs::Error) -> Self {
+        use cuttlebone_fs::{Errno, Error, MdsError};
+        match error {
+            Error::Failed { source: MdsError::Malformed(_) | MdsError::Unexpected(_), .. }
+            | Error::Malformed(_) => Self::Corrupt,
+            Error::Failed { source: MdsError::Blocklisted | MdsError::Rejected { .. }, .. }
+            | Error::Monitor(cuttlebone_link::Error::Auth(_)) => Self::Refused,
+            Error::Monitor(_) | Error::MonitorGone | Error::NotInTime { .. } => Self::Unreachable,
+            Error::NoFileSystem(_) => Self::NotFound,
+            Error::NotDiallable(_) | Error::Config(_) | Error::Name { .. } => Self::Usage,
+            other => match other.errno() {
+                Some(Errno::ENOENT | Errno::ENODATA | Errno::ESTALE) => Self::NotFound,
+                Some(Errno::EACCES | Errno::EPERM | Errno::EROFS) => Self::Refused,
+                _ => Self::Failure,
+            },
+        }
+    }
+
+    fn of_table(failure: &cuttlebone_mounttable::Failure) -> Self {
+        use cuttlebone_mounttable::{Error, Failure};
+        match failure {
+            Failure::Unreachable { .. } => Self::Unreachable,
+            Failure::Refused(Error::NoSuchName) => Self::NotFound,
+            Failure::Forbidden { .. } | Failure::Refused(Error::Denied { .. } | Error::Quota { .. }) => {
+                Self::Refused
+            }
+            Failure::Refused(Error::Name(_) | Error::Root) => Self::Usage,
+            _ => Self::Failure,
+        }
+    }
+
+    /// `None` where the cause behind it tells more.
+    fn of_journal(error: &cuttlebone_mounttable::JournalError) -> Option<Self> {
+        use cuttlebone_mounttable::JournalError;
+        match error {
+            JournalError::Disk(_) => None,
+            JournalError::Damaged { .. } => Some(Self::Corrupt),
+            JournalError::Foreign => Some(Self::Usage),
+            _ => Some(Self::Failure),
         }
     }
 

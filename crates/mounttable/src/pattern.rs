@@ -103,8 +103,42 @@ impl Pattern {
         head && (self.tail != Tail::Exact || elements.next().is_none())
     }
 
+    /// Whether `name` is the beginning of names that match, so that a mount there leads on to them.
+    pub fn leads_through(&self, name: &Name) -> bool {
+        let mut patterns = self.elements.iter();
+        for element in name.elements() {
+            match patterns.next() {
+                Some(pattern) if pattern.matches(element) => {}
+                Some(_) => return false,
+                None => return self.tail != Tail::Exact,
+            }
+        }
+        patterns.next().is_some() || self.tail != Tail::Exact
+    }
+
     pub(crate) fn element(&self, at: usize) -> Option<&Element> {
         self.elements.get(at)
+    }
+
+    /// The pattern of the same names seen from above `base`.
+    ///
+    /// # Errors
+    ///
+    /// When it has more elements than a name may have.
+    pub fn below(&self, base: &Name) -> Result<Self, PatternError> {
+        let depth = base.depth() + self.elements.len();
+        if depth > ELEMENTS_MAX {
+            return Err(PatternError::Name(NameError::TooDeep { elements: depth }));
+        }
+        let base = base.elements().map(|element| Element::Fixed(element.into()));
+        Ok(Self { elements: base.chain(self.elements.iter().cloned()).collect(), tail: self.tail })
+    }
+
+    /// What it asks for below a name of so many elements that it has matched so far; `None` if nothing.
+    pub fn rest(&self, elements: usize) -> Option<Self> {
+        let rest = self.elements.get(elements..).unwrap_or_default();
+        let wanted = !rest.is_empty() || self.tail != Tail::Exact;
+        wanted.then(|| Self { elements: rest.to_vec(), tail: self.tail })
     }
 
     /// The longest name that everything this matches lies at or below.
@@ -323,6 +357,25 @@ mod tests {
     fn many_stars_take_no_exponential_time() {
         let pattern = Pattern::parse(&"*a".repeat(200)).unwrap();
         assert!(!pattern.matches(&Name::parse(&"a".repeat(199)).unwrap()));
+    }
+
+    #[test]
+    fn a_pattern_is_seen_from_above_and_from_below_and_says_what_leads_on() {
+        let name = |text| Name::parse(text).unwrap();
+        let seen = |text| Pattern::parse(text).unwrap().below(&name("x/[*")).unwrap().to_string();
+        assert_eq!((seen("a*/..."), seen("")), ("x/\\[\\*/a*/...".into(), "x/\\[\\*".into()));
+        assert!(Pattern::parse(&"a/".repeat(63)).unwrap().below(&name("x/y")).is_err());
+        let rest = |text, depth| Pattern::parse(text).unwrap().rest(depth).map(|rest| rest.to_string());
+        assert_eq!(rest("a/b*/c", 1).as_deref(), Some("b*/c"));
+        assert_eq!((rest("a", 1), rest("a", 2)), (None, None));
+        assert_eq!((rest("a/...", 1).as_deref(), rest("a/***", 9).as_deref()), (Some("..."), Some("***")));
+        for (text, through, not) in
+            [("a*/b/c", " a ax a/b", "b a/c a/b/c a/b/c/d"), ("a/...", " a a/b/c", "b")]
+        {
+            let pattern = Pattern::parse(text).unwrap();
+            assert!(through.split(' ').all(|at| pattern.leads_through(&name(at))), "{text}");
+            assert!(!not.split(' ').any(|at| pattern.leads_through(&name(at))), "{text}");
+        }
     }
 
     #[test]

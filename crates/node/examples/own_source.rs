@@ -5,7 +5,7 @@
 use core::time::Duration;
 
 use anyhow::Result;
-use cuttlebone_bucket::engine::RedbEngine;
+use cuttlebone_bucket::engine::LogEngine;
 use cuttlebone_bucket::{Bucket, BucketLimits, Error as BucketError, Mode, Now, VbucketState};
 use cuttlebone_checkpoint::Item;
 use cuttlebone_node::{BuildError, Error, Ground, Node, Plan, Replicas, Running, Source};
@@ -55,7 +55,7 @@ impl Source for Counter {
 #[tokio::main]
 async fn main() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let disk = RedbEngine::open(dir.path())?;
+    let disk = LogEngine::open(dir.path())?;
     let bucket = Bucket::open(disk, BucketLimits::default(), Now::default(), 1)?;
     let node = Node::builder()
         .name("counter")

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure in a test is a panic")]
 
-use cuttlebone_bucket::engine::RedbEngine;
+use cuttlebone_bucket::engine::LogEngine;
 use cuttlebone_bucket::{Bucket, BucketLimits, Now};
 use cuttlebone_node::{
     BuildError, Builder, Callers, Face, Follow, Ground, Guests, MonSync, Node, NodeBucket, Provider, Publish,
@@ -10,7 +10,7 @@ use cuttlebone_node::{
 };
 
 fn bucket(dir: &std::path::Path) -> NodeBucket {
-    Bucket::open(RedbEngine::open(dir).unwrap(), BucketLimits::default(), Now::default(), 1).unwrap()
+    Bucket::open(LogEngine::open(dir).unwrap(), BucketLimits::default(), Now::default(), 1).unwrap()
 }
 
 fn refused(builder: Builder, why: &str) {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use cuttlebone_bucket::engine::RedbEngine;
+use cuttlebone_bucket::engine::LogEngine;
 use cuttlebone_bucket::{Bucket, BucketLimits, Error, Mode, Now, VbucketState};
 use cuttlebone_checkpoint::{Item, Limits};
 use cuttlebone_http::status::Stage;
@@ -34,7 +34,7 @@ struct Live {
 fn open(dir: &Path, seed: u64) -> NodeBucket {
     let limits =
         BucketLimits { log: Limits { items_max: 20, ..Limits::default() }, ..BucketLimits::default() };
-    Bucket::open(RedbEngine::open(dir).unwrap(), limits, Now::default(), seed).unwrap()
+    Bucket::open(LogEngine::open(dir).unwrap(), limits, Now::default(), seed).unwrap()
 }
 
 impl Live {
@@ -62,7 +62,7 @@ impl Live {
         self.task.abort();
         let _ = self.task.await;
         drop((self.bucket, self.handle, self.stop));
-        until("the disk is free", || RedbEngine::open(dir).is_ok()).await;
+        until("the disk is free", || LogEngine::open(dir).is_ok()).await;
     }
 
     async fn address(&self) -> SocketAddr {
@@ -149,7 +149,7 @@ async fn hot_reload_leaves_every_node_as_a_model_says_also_one_that_was_away() {
     for (name, live) in [("stays", stays), ("leaves", leaves.unwrap()), ("origin", origin)] {
         until("it serves", || live.handle.status().node.stage == Stage::Serving).await;
         live.end().await;
-        until("the disk is free", || RedbEngine::open(&path(name)).is_ok()).await;
+        until("the disk is free", || LogEngine::open(&path(name)).is_ok()).await;
         assert_eq!(items(&open(&path(name), 99)), model, "the disk of {name}");
     }
 }
@@ -179,7 +179,7 @@ async fn an_end_under_load_loses_nothing_that_was_acknowledged_before() {
     live.end().await;
     over.store(true, Ordering::Release);
     writer.join().unwrap();
-    until("the disk is free", || RedbEngine::open(dir.path()).is_ok()).await;
+    until("the disk is free", || LogEngine::open(dir.path()).is_ok()).await;
     let found = open(dir.path(), 9).peek(V, b"count").unwrap();
     let count = u64::from_be_bytes(found.item.value().try_into().unwrap());
     assert!(count >= before, "{before} was acknowledged before the end, {count} is on the disk");

@@ -72,12 +72,16 @@ pub(crate) struct Shared {
     pub(crate) due: Due,
     pub(crate) bus: Bus,
     map: Mutex<Map>,
-    seq: AtomicU64,
+    seq: Alone<AtomicU64>,
     pub(crate) fenced: AtomicU64,
     quiet_until: Instant,
     /// Epochs below this one were given out before the restart.
     first_epoch: Epoch,
 }
+
+/// On cache lines of its own: it is written for every token, and what lies beside it is read for every token.
+#[repr(align(128))]
+struct Alone<T>(T);
 
 /// Names to cells, and owners to names: an owner may have many.
 #[derive(Default)]
@@ -124,7 +128,7 @@ impl Registry {
             due: Due::default(),
             bus: Bus::default(),
             map: Mutex::default(),
-            seq: AtomicU64::new(1),
+            seq: Alone(AtomicU64::new(1)),
             fenced: AtomicU64::new(0),
             quiet_until,
             first_epoch,
@@ -340,7 +344,7 @@ impl Source for Shared {
     }
 
     fn seq(&self) -> Seq {
-        Seq(self.seq.fetch_add(1, Ordering::Relaxed))
+        Seq(self.seq.0.fetch_add(1, Ordering::Relaxed))
     }
 }
 

@@ -2,7 +2,7 @@ use core::time::Duration;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use cuttlebone_bucket::engine::RedbEngine;
+use cuttlebone_bucket::engine::LogEngine;
 use cuttlebone_bucket::{Bucket, BucketLimits, Mode, Now};
 use cuttlebone_checkpoint::Item;
 use cuttlebone_http::message::{Event, LeaseTerms, RegisterRequest, TakeoverName, TokenRequest};
@@ -58,7 +58,7 @@ impl Announced {
 fn open(dir: &Path) -> Result<NodeBucket> {
     let mut seed = [0; 8];
     getrandom::fill(&mut seed).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-    let disk = RedbEngine::open(dir)?;
+    let disk = LogEngine::open(dir)?;
     Ok(Bucket::open(disk, BucketLimits::default(), Now::default(), u64::from_ne_bytes(seed))?)
 }
 
@@ -129,7 +129,7 @@ impl Running {
         task.abort();
         let _ = task.await;
         drop((bucket, handle, stop));
-        until("the disk is let go", || RedbEngine::open(&dir).is_ok()).await?;
+        until("the disk is let go", || LogEngine::open(&dir).is_ok()).await?;
         Ok(dir)
     }
 
