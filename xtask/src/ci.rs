@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{docs, layers, run, setup, suites, tidy};
+use crate::{dist, docs, layers, run, setup, suites, tidy};
 
 /// Runs every gate in the order in which it is likely to fail.
 pub(crate) fn run(fast: bool) -> Result<()> {
@@ -16,7 +16,7 @@ pub(crate) fn run(fast: bool) -> Result<()> {
     setup::deny()?;
     // The advisory database is a git repository that not every machine reaches; the other checks run everywhere.
     run::step(&mut run::cargo(["deny", "--all-features", "check", "bans", "licenses", "sources"]))?;
-    run::step(&mut run::cargo(["build", "--release"]))?;
+    dist::build(&dist::Arguments::usual())?;
     suites::run(&suites::Arguments::of("all"))
 }
 

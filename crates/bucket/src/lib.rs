@@ -11,6 +11,7 @@ mod flusher;
 #[doc(hidden)]
 pub mod fuzzing;
 mod history;
+mod keys;
 mod limits;
 mod modify;
 mod operations;

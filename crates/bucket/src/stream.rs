@@ -121,7 +121,7 @@ impl<E: Engine> Bucket<E> {
             ready.push_back(Event::Rollback);
             sent = Seqno(0);
         }
-        ready.push_back(Event::History(state.history.clone()));
+        let history_at = ready.len();
         // A window that ended while the consumer was away: its end may be out of memory. What was reverted is not there any
         // more, so the rest can be kept.
         let here = |barrier: &CheckpointId| matches!(state.log.update_state(), UpdateState::On { barrier: at, .. } if at == *barrier);
@@ -133,6 +133,11 @@ impl<E: Engine> Bucket<E> {
             ready.push_back(Event::UpdateComplete(barrier));
         }
         let mut registered = state.log.register(name, Droppable::Yes, Resume::After(sent))?;
+        // Memory may still hold a window that was reverted: whoever has a part of it and is cut off must not claim the
+        // branch that the revert began. It is told of that branch at the mark.
+        let undone_ahead = state.reverted.is_some_and(|(_, _, last)| sent < last) && !registered.backfill;
+        let history = if undone_ahead { state.history.known_at(sent) } else { state.history.clone() };
+        ready.insert(history_at, Event::History(history));
         let mut backfill = None;
         if registered.backfill {
             let persisted = state.log.status().persisted;
@@ -301,17 +306,17 @@ impl<E: Engine> ReplicationStream<E> {
                     self.window = None;
                     self.ready.push_back(Event::UpdateComplete(*id));
                 }
-                Element::Marker(_, Marker::UpdateRevert { barrier, first, last })
-                    if self.window == Some(*barrier) =>
-                {
-                    self.window = None;
-                    self.ready.push_back(Event::UpdateRevert {
-                        barrier: *barrier,
-                        first: *first,
-                        last: *last,
-                    });
-                    // The producer's history has branched there.
-                    self.ready.push_back(Event::History(self.vbucket.lock().history.clone()));
+                Element::Marker(_, Marker::UpdateRevert { barrier, first, last }) => {
+                    let (barrier, first, last) = (*barrier, *first, *last);
+                    if self.window == Some(barrier) {
+                        self.window = None;
+                        self.ready.push_back(Event::UpdateRevert { barrier, first, last });
+                    }
+                    // The producer's history has branched there; after an earlier window, it has branched again ahead.
+                    let vbucket = self.vbucket.lock();
+                    if vbucket.reverted.is_some_and(|(newest, _, _)| newest == barrier) {
+                        self.ready.push_back(Event::History(vbucket.history.clone()));
+                    }
                 }
                 Element::Item(_) | Element::Marker(..) => {}
             }

@@ -106,6 +106,7 @@ impl Vbucket {
             cas: 0,
             history: History::new(Branch { id: chance().max(1), from: Seqno(0) }),
             reverted: None,
+            snapshot: SnapshotRange { start: Seqno(0), end: Seqno(0) },
         };
         Self::from_document(now, id, document, chance, limits)
     }
@@ -118,7 +119,8 @@ impl Vbucket {
         chance: &mut impl FnMut() -> u64,
         limits: BucketLimits,
     ) -> Result<Self, LimitError> {
-        let Document { state, generation, seqno, checkpoint, purged, cas, history, reverted } = document;
+        let Document { state, generation, seqno, checkpoint, purged, cas, history, reverted, snapshot } =
+            document;
         let checkpoint = match state.role() {
             Role::Active => CheckpointId(checkpoint.0 + RESTART_STRIDE),
             // A producer says which one it is.
@@ -137,7 +139,7 @@ impl Vbucket {
             tombstones: VecDeque::new(),
             window: HashMap::new(),
             reverted,
-            snapshot: SnapshotRange { start: seqno, end: seqno },
+            snapshot,
             parked: Vec::new(),
             waiters: Waiters::default(),
             unsaved: true,
@@ -146,7 +148,13 @@ impl Vbucket {
     }
 
     pub(crate) fn document(&self, seqno: Seqno) -> Document {
+        // A producer leaves out what it replaced later in the snapshot, so a part of one is no state that ever was. What is
+        // written up to before the snapshot ends with a whole one.
+        let SnapshotRange { start, end } = self.snapshot;
+        let whole = SnapshotRange { start: seqno, end: seqno };
+        let snapshot = if (start..end).contains(&seqno) { self.snapshot } else { whole };
         Document {
+            snapshot,
             state: self.state,
             generation: self.generation,
             seqno,

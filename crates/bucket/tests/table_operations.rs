@@ -430,3 +430,21 @@ fn a_promoted_replica_with_half_a_snapshot_branches_where_it_began() {
     other.bucket.set_state(V, now(0), VbucketState::Active).unwrap();
     assert_eq!(other.bucket.status(V).unwrap().history.newest().from, Seqno(0));
 }
+
+#[test]
+fn keys_come_in_order_and_without_those_that_are_gone() {
+    use core::ops::Bound::{Excluded, Included, Unbounded};
+    let world = World::new();
+    for key in ["b", "a", "d", "c", "ca"] {
+        world.set(key, "x");
+    }
+    world.delete("d");
+    let keys = |range| -> Vec<String> {
+        let keys = world.bucket.keys(V, range).unwrap();
+        keys.iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect()
+    };
+    assert_eq!(keys((Unbounded, Unbounded)), ["a", "b", "c", "ca"]);
+    assert_eq!(keys((Included(b"b"), Excluded(b"ca"))), ["b", "c"]);
+    assert_eq!(keys((Excluded(b"b"), Included(b"ca"))), ["c", "ca"]);
+    assert!(matches!(world.bucket.keys(V + 1, (Unbounded, Unbounded)), Err(Error::NotMyVbucket)));
+}

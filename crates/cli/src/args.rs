@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::demo::DemoArgs;
+use crate::manual::{CompletionsArgs, ManArgs};
 use crate::mon::MonCommand;
+use crate::node::NodeCommand;
 use crate::store::StoreCommand;
 use crate::token::TokenCommand;
 use crate::wire::WireCommand;
@@ -39,9 +41,16 @@ pub enum Command {
     /// Looks into a copy of a monitor's store.
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Runs a node, watches it and drives it.
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Bounded, fenced access for programs that restart.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Prints a script that completes commands and options in a shell.
+    Completions(CompletionsArgs),
+    /// Prints a page of the manual, or writes all of them.
+    Man(ManArgs),
 }
 
 /// Options that every command takes, spelled as in Ceph.

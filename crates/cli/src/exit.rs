@@ -32,20 +32,40 @@ pub enum Exit {
     Command(u8),
 }
 
+/// The statuses with their meanings, as help and manual print them.
+pub(crate) const STATUSES: &[(Exit, &str)] = &[
+    (Exit::Done, "done"),
+    (Exit::Failure, "failure without a more exact status"),
+    (Exit::Usage, "wrong usage, or a configuration file that cannot be read"),
+    (Exit::Partial, "partial: some of many failed"),
+    (Exit::NotFound, "not found"),
+    (Exit::Refused, "authentication or permission"),
+    (Exit::Unreachable, "cannot connect, or nobody answered in time"),
+    (Exit::Corrupt, "corrupt input, or verification found a difference"),
+    (Exit::Interrupted, "interrupted"),
+];
+
+impl Exit {
+    /// The number that the process ends with.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failure => 1,
+            Self::Usage => 2,
+            Self::Partial => 3,
+            Self::NotFound => 4,
+            Self::Refused => 5,
+            Self::Unreachable => 6,
+            Self::Corrupt => 7,
+            Self::Interrupted => 130,
+            Self::Command(status) => status,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Done => 0,
-            Exit::Failure => 1,
-            Exit::Usage => 2,
-            Exit::Partial => 3,
-            Exit::NotFound => 4,
-            Exit::Refused => 5,
-            Exit::Unreachable => 6,
-            Exit::Corrupt => 7,
-            Exit::Interrupted => 130,
-            Exit::Command(status) => status,
-        })
+        Self::from(exit.code())
     }
 }
 

@@ -5,8 +5,10 @@
 //! (nightly); the test suite replays `corpus/<target>/` through the same functions on stable.
 
 mod auth;
+mod bucket;
 mod cli;
 mod link;
+mod mds;
 mod mon;
 mod monsync;
 mod mounttable;
@@ -31,11 +33,18 @@ pub struct Target {
 /// Every target, in the order of their names.
 pub const TARGETS: &[Target] = &[
     Target { name: "auth_payload", run: auth::payload },
+    Target { name: "bucket_document", run: bucket::document },
+    Target { name: "bucket_row", run: bucket::row },
+    Target { name: "bucket_segment", run: bucket::segment },
     Target { name: "cli_conf", run: cli::conf },
     Target { name: "cli_mon_host", run: cli::mon_host },
     Target { name: "cli_reencode", run: cli::reencode },
     Target { name: "link_client", run: link::client },
     Target { name: "link_server", run: link::server },
+    Target { name: "mds_map", run: mds::map },
+    Target { name: "mds_message", run: mds::message },
+    Target { name: "mds_reply", run: mds::reply },
+    Target { name: "mds_structure", run: mds::structure },
     Target { name: "mon_map", run: mon::map },
     Target { name: "mon_message", run: mon::message },
     Target { name: "mon_session", run: mon::session },

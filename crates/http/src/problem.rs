@@ -22,6 +22,11 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, "not_found", &detail, "GET /v1/registrations lists what there is")
     }
 
+    pub(crate) fn method_not_allowed() -> Self {
+        let hint = "the header `allow` has the methods of this path";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &"not a method of this path", hint)
+    }
+
     pub(crate) fn bad_request(detail: &dyn ToString) -> Self {
         Self::new(
             StatusCode::BAD_REQUEST,
@@ -29,6 +34,11 @@ impl Refusal {
             detail,
             "the README of cuttlebone-http has every body",
         )
+    }
+
+    pub(crate) fn internal() -> Self {
+        let hint = "this is a defect of the service; its log says more";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", &"the work broke off", hint)
     }
 
     pub(crate) fn too_many_sessions() -> Self {

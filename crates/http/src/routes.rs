@@ -5,9 +5,8 @@ use core::task::Poll;
 use std::sync::Arc;
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{self, Next};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use axum::{Extension, Json, Router};
@@ -17,7 +16,7 @@ use cuttlebone_tokens::{
 };
 use serde::Deserialize;
 
-use crate::config::{BODY_BYTES_MAX, Config};
+use crate::config::Config;
 use crate::message::{
     Event, LeaseTerms, Listing, ReclaimRequest, RegisterRequest, Row, SCHEMA, TokenRequest,
 };
@@ -38,13 +37,8 @@ struct App {
 
 type Answer = Result<Response, Refusal>;
 
-pub(crate) fn router(registry: Registry, config: Arc<Config>) -> Router {
-    let app = App {
-        registry,
-        config,
-        sessions: Sessions::default(),
-        owners: Arc::new(AtomicU64::new(SERVICE.0 + 1)),
-    };
+pub(crate) fn router(registry: Registry, sessions: Sessions, config: Arc<Config>) -> Router {
+    let app = App { registry, config, sessions, owners: Arc::new(AtomicU64::new(SERVICE.0 + 1)) };
     Router::new()
         .route("/v1/registrations", get(list).post(register))
         .route("/v1/registrations/{name}", delete(fence))
@@ -52,19 +46,7 @@ pub(crate) fn router(registry: Registry, config: Arc<Config>) -> Router {
         .route("/v1/registrations/{name}/tokens/{seq}", delete(release))
         .route("/v1/registrations/{name}/reclaims", post(reclaim))
         .route("/v1/sessions/{session}", put(renew))
-        .route_layer(middleware::from_fn_with_state(app.clone(), authorize))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .fallback(|| async { Refusal::not_found("no such path") })
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(app)
-}
-
-async fn authorize(State(app): State<App>, request: Request, next: Next) -> Answer {
-    let shown = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-    match &app.config.bearer {
-        Some(bearer) if !bearer.admits(shown) => Err(Refusal::unauthorized()),
-        _ => Ok(next.run(request).await),
-    }
 }
 
 async fn list(State(app): State<App>) -> Json<Listing> {

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::{Extension, Router};
-use cuttlebone_tokens::Registry;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -15,9 +14,10 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::config::{Config, HEAD_BYTES_MAX, HEAD_TIMEOUT, HEADERS_MAX, Network};
+use crate::face::Face;
 use crate::peer::{Peer, Watched};
-use crate::routes::router;
 use crate::stream::Stream;
+use crate::traffic::{Place, Traffic};
 
 /// Where a service listens, or a client finds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,16 +141,17 @@ impl Server {
         }
     }
 
-    /// Serves the registry until `stop` ends; then every open answer ends, which its client takes for a lost connection.
+    /// Serves `face` until `stop` ends; then every open answer ends, which its client takes for a lost connection.
     ///
     /// # Cancel safety
     ///
     /// Dropping it closes every connection at once.
-    pub async fn serve(self, registry: Registry, stop: impl Future<Output = ()>) {
+    pub async fn serve(self, face: impl Into<Face>, stop: impl Future<Output = ()>) {
         let Self { listener, config } = self;
         let places = Arc::new(Semaphore::new(config.connections_max));
         let between = config.network == Network::Between;
-        let router = router(registry, Arc::new(config));
+        let traffic = Arc::new(Traffic::default());
+        let router = face.into().router(Arc::new(config), Arc::clone(&traffic));
         let mut connections = JoinSet::new();
         let mut stop = core::pin::pin!(stop);
         loop {
@@ -165,6 +166,7 @@ impl Server {
                 (place, stream) = accepted => {
                     let (Ok(place), Ok((stream, local))) = (place, stream) else { continue };
                     let peer = Peer::new(local && !between);
+                    let place = Place::new(place, Arc::clone(&traffic));
                     let stream = Watched { stream, peer: peer.clone(), _place: place };
                     connections.spawn(converse(stream, router.clone().layer(Extension(peer))));
                 }

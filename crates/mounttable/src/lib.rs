@@ -9,6 +9,8 @@ extern crate std;
 
 mod access;
 mod change;
+#[cfg(feature = "std")]
+mod directory;
 mod error;
 mod glob;
 #[cfg(feature = "std")]
@@ -21,6 +23,8 @@ mod pattern;
 mod record;
 #[cfg(feature = "std")]
 mod replicated;
+#[cfg(feature = "std")]
+mod resolver;
 mod server;
 #[cfg(feature = "std")]
 mod shared;
@@ -29,6 +33,8 @@ mod tree;
 
 pub use access::{PATTERNS_MAX, Permissions, Principal, Tag, Version};
 pub use change::{Change, Event, Lagged, Revision};
+#[cfg(feature = "std")]
+pub use directory::{Dial, Directory};
 pub use error::Error;
 pub use glob::Glob;
 #[cfg(feature = "std")]
@@ -43,6 +49,8 @@ pub use pattern::{Pattern, PatternError, Tail};
 pub use record::Record;
 #[cfg(feature = "std")]
 pub use replicated::Replicated;
+#[cfg(feature = "std")]
+pub use resolver::{DEPTH_MAX, GLOB_DEPTH_MAX, GLOB_TABLES_MAX, Resolver, Responsible, Unseen};
 pub use server::{ADDRESS_BYTES_MAX, Server, ServerError};
 #[cfg(feature = "std")]
 pub use shared::{GlobStream, LocalNamespace, SharedError, SharedTable, Watch, Watched};

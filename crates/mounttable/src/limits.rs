@@ -13,8 +13,10 @@ pub struct Limits {
     pub changes_max: usize,
     /// Watchers of one shared table.
     pub watchers_max: usize,
+    /// Names in the list that a watch begins with, which is held in memory until the watcher has taken it.
+    pub watch_list_max: usize,
     /// Seeds the hashes of names. A table that strangers mount in has one that they cannot guess, or they could choose
-    /// names that collide.
+    /// names that collide. With the feature `std` the default is random; without it, it is 0 and the caller's business.
     pub hash_seed: u64,
 }
 
@@ -26,7 +28,8 @@ impl Default for Limits {
             nodes_per_principal_max: Some(1000),
             changes_max: 16_384,
             watchers_max: 1024,
-            hash_seed: 0,
+            watch_list_max: 1_000_000,
+            hash_seed: random_seed(),
         }
     }
 }
@@ -36,4 +39,16 @@ impl Limits {
     pub fn private() -> Self {
         Self { nodes_per_principal_max: None, ..Self::default() }
     }
+}
+
+/// The standard library seeds its own maps from the platform's randomness, and this seed from theirs.
+#[cfg(feature = "std")]
+fn random_seed() -> u64 {
+    use core::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish()
+}
+
+#[cfg(not(feature = "std"))]
+fn random_seed() -> u64 {
+    0
 }

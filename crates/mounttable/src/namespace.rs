@@ -93,6 +93,12 @@ pub enum Failure {
         /// Its words.
         reason: String,
     },
+    /// Mount tables lead on and on to each other, perhaps in a circle.
+    #[error("the name leads through more than {max} mount tables")]
+    TooDeep {
+        /// How many are entered.
+        max: usize,
+    },
 }
 
 impl Failure {

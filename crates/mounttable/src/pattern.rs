@@ -107,6 +107,27 @@ impl Pattern {
         self.elements.get(at)
     }
 
+    /// The pattern of the same names seen from above `base`.
+    ///
+    /// # Errors
+    ///
+    /// When it has more elements than a name may have.
+    pub fn below(&self, base: &Name) -> Result<Self, PatternError> {
+        let depth = base.depth() + self.elements.len();
+        if depth > ELEMENTS_MAX {
+            return Err(PatternError::Name(NameError::TooDeep { elements: depth }));
+        }
+        let base = base.elements().map(|element| Element::Fixed(element.into()));
+        Ok(Self { elements: base.chain(self.elements.iter().cloned()).collect(), tail: self.tail })
+    }
+
+    /// What it asks for below a name of so many elements that it has matched so far; `None` if nothing.
+    pub fn rest(&self, elements: usize) -> Option<Self> {
+        let rest = self.elements.get(elements..).unwrap_or_default();
+        let wanted = !rest.is_empty() || self.tail != Tail::Exact;
+        wanted.then(|| Self { elements: rest.to_vec(), tail: self.tail })
+    }
+
     /// The longest name that everything this matches lies at or below.
     pub fn fixed_prefix(&self) -> Name {
         let mut text = String::new();

@@ -8,13 +8,13 @@ use core::task::{Context, Poll, Waker};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cuttlebone_machine::Instant;
-use futures::Stream;
 use futures::future::poll_fn;
+use futures::{Stream, StreamExt};
 
 use crate::{
-    Change, Counters, Error, Failure, Found, Glob, Journal, JournalError, Kept, Lagged, Mount, Mounted, Name,
-    Namespace, Pattern, Permissions, Place, Principal, Record, Resolved, Revision, Subtree, Table, Upkeep,
-    Version, Which, Withdrawal,
+    Change, Counters, Directory, Error, Failure, Found, Glob, Journal, JournalError, Kept, Lagged, Mount,
+    Mounted, Name, Namespace, Pattern, Permissions, Place, Principal, Record, Resolved, Revision, Subtree,
+    Table, Upkeep, Version, Which, Withdrawal,
 };
 
 /// Changes that a watch takes from the table at a time.
@@ -194,10 +194,10 @@ impl SharedTable {
     ///
     /// # Errors
     ///
-    /// [`Error::Full`] when there are too many watchers.
+    /// [`Error::Full`] when there are too many watchers, or more names than the list may have.
     pub fn watch(&self, who: Principal, pattern: Pattern) -> Result<Watch, Error> {
         self.with(|state, now| {
-            let max = state.table.limits.watchers_max;
+            let (max, list_max) = (state.table.limits.watchers_max, state.table.limits.watch_list_max);
             if state.watchers.len() >= max {
                 return Err(Error::Full { limit: "watchers", max });
             }
@@ -209,6 +209,9 @@ impl SharedTable {
                 let mounts =
                     found.into_iter().filter(|f| f.place == Place::MountPoint && pattern.matches(&f.name));
                 ready.extend(mounts.map(|found| Ok(Watched::Present(found))));
+                if ready.len() > list_max {
+                    return Err(Error::Full { limit: "names in the list of a watch", max: list_max });
+                }
             }
             let after = state.table.revision();
             ready.push_back(Ok(Watched::Listed(after)));
@@ -432,5 +435,15 @@ impl Namespace for LocalNamespace {
 
     async fn resolve(&self, name: Name) -> Result<Resolved, Failure> {
         Ok(self.table.resolve(&self.who, &name)?)
+    }
+}
+
+impl Directory for LocalNamespace {
+    fn glob(
+        &self,
+        base: Name,
+        pattern: Pattern,
+    ) -> impl Stream<Item = Result<Found, Failure>> + Send + 'static {
+        self.table.glob(self.who.clone(), base, pattern).map(|found| Ok(found?))
     }
 }
