@@ -19,8 +19,13 @@ impl<E: Engine> Bucket<E> {
             if vbucket.state == VbucketState::Dead {
                 return Err(Error::NotMyVbucket);
             }
-            let live = vbucket.table.iter().filter(|(_, entry)| entry.is_live()).map(|(key, _)| key);
-            Ok(live.filter(|key| within(range, key)).map(Box::from).collect())
+            let mut keys = Vec::new();
+            vbucket.table.for_each(|entry| {
+                if entry.is_live() && within(range, entry.key()) {
+                    keys.push(entry.key().into());
+                }
+            });
+            Ok(keys)
         })?;
         keys.sort_unstable();
         Ok(keys)

@@ -9,7 +9,7 @@ use crate::bucket::{Bucket, Now, VbucketId};
 use crate::engine::Engine;
 use crate::history::Branch;
 use crate::persisted::Undone;
-use crate::sync::{Arc, Cell, MutexGuard};
+use crate::sync::{Arc, Cell, Held};
 use crate::table::{Entry, Meta};
 use crate::vbucket::{Vbucket, VbucketState};
 
@@ -114,8 +114,7 @@ impl<E: Engine> Bucket<E> {
                 return Err(Error::UpdateOff);
             }
             if own.iter().all(|vbucket| vbucket.log.is_drained()) {
-                let begin =
-                    |vbucket: &mut MutexGuard<'_, Vbucket>| Ok((vbucket.id, vbucket.begin_revert(now)?));
+                let begin = |vbucket: &mut Held<'_>| Ok((vbucket.id, vbucket.begin_revert(now)?));
                 break (stats, own.iter_mut().map(begin).collect::<Result<Vec<_>, Error>>()?);
             }
         };
@@ -197,7 +196,7 @@ impl<E: Engine> Bucket<E> {
 }
 
 /// The vbuckets that this node decides about, locked, by number.
-fn own(all: &[Arc<Cell>]) -> Vec<MutexGuard<'_, Vbucket>> {
+fn own(all: &[Arc<Cell>]) -> Vec<Held<'_>> {
     let mut own: Vec<_> = all.iter().map(|vbucket| vbucket.lock()).collect();
     own.retain(|vbucket| matches!(vbucket.state, VbucketState::Active | VbucketState::Pending));
     own
@@ -236,7 +235,7 @@ impl Vbucket {
 
     /// Makes a key what it was before the window. Locks do not count, nor do memory limits, nor time.
     fn restore(&mut self, key: &[u8], before: Option<Meta>, stats: &mut UpdateStats) {
-        let now = self.table.get(key).map(Entry::meta);
+        let now = self.table.look(key, Entry::meta);
         if now == before {
             // It was held only.
             self.table.update(key, |entry| entry.hold = None);

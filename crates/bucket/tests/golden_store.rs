@@ -24,7 +24,9 @@ fn open(folder: &Path) -> Bucket<LogEngine> {
 /// Keys of every kind in two vbuckets, a deletion, a window that was reverted, and one that was left open.
 fn write(bucket: &Bucket<LogEngine>) {
     let now = Now::default();
-    let set = |id, item: Item| drop(bucket.set(id, now, item, Mode::Set).unwrap());
+    let set = |id, item: Item| {
+        bucket.set(id, now, item, Mode::Set).unwrap();
+    };
     bucket.create(0, now, VbucketState::Active).unwrap();
     bucket.create(7, now, VbucketState::Active).unwrap();
     for number in 0..25_u32 {
