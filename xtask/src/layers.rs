@@ -25,6 +25,7 @@ const TIERS: &[(&str, u8)] = &[
     ("mounttable-etcd", 2),
     ("publisher", 2),
     ("sim", 2),
+    ("tokens-etcd", 2),
     ("http", 3),
     ("replica", 3),
     ("fs", 4),

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::demo::DemoArgs;
+use crate::fs::FsCommand;
 use crate::manual::{CompletionsArgs, ManArgs};
 use crate::mon::MonCommand;
+use crate::mount::MountCommand;
 use crate::node::NodeCommand;
 use crate::store::StoreCommand;
 use crate::token::TokenCommand;
@@ -38,12 +40,17 @@ pub enum Command {
     /// Copies, serves and asks live monitors.
     #[command(subcommand)]
     Mon(MonCommand),
+    /// Names and attributes of a CephFS, without mounting it.
+    Fs(FsCommand),
     /// Looks into a copy of a monitor's store.
     #[command(subcommand)]
     Store(StoreCommand),
     /// Runs a node, watches it and drives it.
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Servers under names, for as long as they live.
+    #[command(subcommand)]
+    Mount(MountCommand),
     /// Bounded, fenced access for programs that restart.
     #[command(subcommand)]
     Token(TokenCommand),

@@ -104,11 +104,20 @@ impl Exit {
         if let Some(error) = cause.downcast_ref::<cuttlebone_node::Error>() {
             return Self::of_node(error);
         }
+        if let Some(error) = cause.downcast_ref::<cuttlebone_fs::Error>() {
+            return Some(Self::of_fs(error));
+        }
         if let Some(error) = cause.downcast_ref::<cuttlebone_store::Error>() {
             return Self::of_store(error);
         }
         if let Some(error) = cause.downcast_ref::<cuttlebone_http::ClientError>() {
             return Some(Self::of_service(error));
+        }
+        if let Some(failure) = cause.downcast_ref::<cuttlebone_mounttable::Failure>() {
+            return Some(Self::of_table(failure));
+        }
+        if let Some(error) = cause.downcast_ref::<cuttlebone_mounttable::JournalError>() {
+            return Self::of_journal(error);
         }
         if let Some(error) = cause.downcast_ref::<cuttlebone_tokens::EpochStoreError>() {
             use cuttlebone_tokens::EpochStoreError;
@@ -168,10 +177,52 @@ impl Exit {
             ClientError::Refused(status, _) => match status.as_u16() {
                 400 => Self::Usage,
                 404 | 410 => Self::NotFound,
-                401 => Self::Refused,
+                401 | 403 => Self::Refused,
                 _ => Self::Failure,
             },
             _ => Self::Corrupt,
+        }
+    }
+
+    fn of_fs(error: &cuttlebone_fs::Error) -> Self {
+        use cuttlebone_fs::{Errno, Error, MdsError};
+        match error {
+            Error::Failed { source: MdsError::Malformed(_) | MdsError::Unexpected(_), .. }
+            | Error::Malformed(_) => Self::Corrupt,
+            Error::Failed { source: MdsError::Blocklisted | MdsError::Rejected { .. }, .. }
+            | Error::Monitor(cuttlebone_link::Error::Auth(_)) => Self::Refused,
+            Error::Monitor(_) | Error::MonitorGone | Error::NotInTime { .. } => Self::Unreachable,
+            Error::NoFileSystem(_) => Self::NotFound,
+            Error::NotDiallable(_) | Error::Config(_) | Error::Name { .. } => Self::Usage,
+            other => match other.errno() {
+                Some(Errno::ENOENT | Errno::ENODATA | Errno::ESTALE) => Self::NotFound,
+                Some(Errno::EACCES | Errno::EPERM | Errno::EROFS) => Self::Refused,
+                _ => Self::Failure,
+            },
+        }
+    }
+
+    fn of_table(failure: &cuttlebone_mounttable::Failure) -> Self {
+        use cuttlebone_mounttable::{Error, Failure};
+        match failure {
+            Failure::Unreachable { .. } => Self::Unreachable,
+            Failure::Refused(Error::NoSuchName) => Self::NotFound,
+            Failure::Forbidden { .. } | Failure::Refused(Error::Denied { .. } | Error::Quota { .. }) => {
+                Self::Refused
+            }
+            Failure::Refused(Error::Name(_) | Error::Root) => Self::Usage,
+            _ => Self::Failure,
+        }
+    }
+
+    /// `None` where the cause behind it tells more.
+    fn of_journal(error: &cuttlebone_mounttable::JournalError) -> Option<Self> {
+        use cuttlebone_mounttable::JournalError;
+        match error {
+            JournalError::Disk(_) => None,
+            JournalError::Damaged { .. } => Some(Self::Corrupt),
+            JournalError::Foreign => Some(Self::Usage),
+            _ => Some(Self::Failure),
         }
     }
 

@@ -24,7 +24,7 @@ mod watch;
 
 pub use change::{CreateArgs, LinkArgs, MakeDirArgs, MoveArgs, RemoveArgs, XattrCommand};
 pub use list::{ListArgs, StatArgs, TreeArgs};
-pub use walk::{ChangedArgs, FindArgs, UsageArgs};
+pub use walk::{ChangedArgs, FindArgs, FindKind, UsageArgs};
 pub use watch::WatchArgs;
 
 /// What all verbs of `cuttlebone fs` take.
@@ -128,7 +128,7 @@ fn config(command: &FsCommand, global: &Global) -> Result<FsConfig> {
     }
     let mut config = FsConfig::new(environment.monitors()?);
     config.id = environment.name.id;
-    config.fs_name = command.fs.clone();
+    config.fs_name.clone_from(&command.fs);
     config.page_entries = command.page;
     config.mount_within = global.connect_timeout();
     config.metadata.insert("hostname".into(), host_name());

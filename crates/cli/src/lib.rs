@@ -15,10 +15,12 @@ pub mod demo;
 mod environment;
 mod examples;
 mod exit;
+pub mod fs;
 mod interrupt;
 pub mod manual;
 pub mod mon;
 pub mod mon_host;
+pub mod mount;
 pub mod node;
 mod output;
 mod progress;
@@ -63,8 +65,10 @@ fn run(line: CommandLine) -> Exit {
         Command::Demo(arguments) => demo::run(&arguments, &line.global, &mut output),
         Command::Wire(command) => wire::run(&command, &mut output),
         Command::Mon(command) => mon::run(&command, &line.global, &mut output),
+        Command::Fs(command) => fs::run(&command, &line.global, &mut output),
         Command::Store(command) => store::run(&command, &mut output),
         Command::Node(command) => node::run(&command, &line.global, &mut output),
+        Command::Mount(command) => mount::run(&command, &line.global, &mut output),
         Command::Token(command) => token::run(&command, &line.global, &mut output),
         Command::Completions(arguments) => manual::completions(&arguments, &mut output),
         Command::Man(arguments) => manual::man(&arguments, &mut output),

@@ -7,6 +7,7 @@
 mod auth;
 mod bucket;
 mod cli;
+mod http;
 mod link;
 mod mds;
 mod mon;
@@ -39,6 +40,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "cli_conf", run: cli::conf },
     Target { name: "cli_mon_host", run: cli::mon_host },
     Target { name: "cli_reencode", run: cli::reencode },
+    Target { name: "http_mounts", run: http::mounts },
     Target { name: "link_client", run: link::client },
     Target { name: "link_server", run: link::server },
     Target { name: "mds_map", run: mds::map },

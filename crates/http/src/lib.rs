@@ -6,10 +6,13 @@ mod client;
 mod clock;
 mod config;
 mod face;
+#[cfg(feature = "__fuzz")]
+pub mod fuzz;
 mod keeping;
 mod life;
 mod list;
 pub mod message;
+pub mod mounts;
 mod peer;
 mod problem;
 pub mod reload;

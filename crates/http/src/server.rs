@@ -9,6 +9,7 @@ use std::sync::Arc;
 use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -151,7 +152,9 @@ impl Server {
         let places = Arc::new(Semaphore::new(config.connections_max));
         let between = config.network == Network::Between;
         let traffic = Arc::new(Traffic::default());
-        let router = face.into().router(Arc::new(config), Arc::clone(&traffic));
+        let face = face.into();
+        let mut upkeep = core::pin::pin!(face.upkeep());
+        let router = face.router(&Arc::new(config), Arc::clone(&traffic));
         let mut connections = JoinSet::new();
         let mut stop = core::pin::pin!(stop);
         loop {
@@ -162,6 +165,7 @@ impl Server {
             };
             tokio::select! {
                 () = &mut stop => break,
+                never = &mut upkeep => match never {},
                 Some(_ended) = connections.join_next(), if !connections.is_empty() => {}
                 (place, stream) = accepted => {
                     let (Ok(place), Ok((stream, local))) = (place, stream) else { continue };
@@ -197,7 +201,8 @@ async fn accept(listener: &Listener) -> io::Result<(Stream, bool)> {
     Ok(accepted)
 }
 
-async fn converse(stream: Watched, router: Router) {
+/// Answers what comes over one connection until its end.
+pub(crate) async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
     let service = TowerToHyperService::new(router);
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);

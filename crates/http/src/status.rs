@@ -9,6 +9,7 @@ use crate::message::{Row, SCHEMA};
 
 mod bucket;
 mod metrics;
+mod page;
 mod routes;
 mod rows;
 mod watch;

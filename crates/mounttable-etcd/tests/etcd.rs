@@ -140,7 +140,10 @@ async fn a_user_and_a_password_are_used_and_their_absence_is_refused() {
         etcdctl(&cluster, command).await;
     }
     let stranger = connect(&cluster).await;
-    assert!(stranger.mount(vec![mount("a", "h:1")]).await[0].is_err());
+    let refused = stranger.mount(vec![mount("a", "h:1")]).await.remove(0);
+    assert!(matches!(refused, Err(Failure::Forbidden { .. })), "{refused:?}");
+    let wrong = EtcdNamespace::connect(&Config::new(cluster.endpoints()).with_user("root", "wrong")).await;
+    assert!(matches!(wrong, Err(Failure::Forbidden { .. })), "{wrong:?}");
     let config = Config::new(cluster.endpoints()).with_user("root", "secret");
     assert!(!format!("{config:?}").contains("secret"));
     let etcd = EtcdNamespace::connect(&config).await.unwrap();

@@ -59,6 +59,13 @@ pub struct Lagged {
     pub newest: Revision,
 }
 
+impl Lagged {
+    /// What a table reports.
+    pub const fn new(oldest: Revision, newest: Revision) -> Self {
+        Self { oldest, newest }
+    }
+}
+
 /// The most recent changes.
 #[derive(Debug)]
 pub(crate) struct Ring {
@@ -97,7 +104,7 @@ impl Ring {
     /// All changes of the steps after `after`, up to `max` and then to the end of the step.
     pub(crate) fn since(&self, after: Revision, max: usize) -> Result<Vec<Change>, Lagged> {
         if after < self.complete_after || after > self.newest {
-            return Err(Lagged { oldest: self.complete_after, newest: self.newest });
+            return Err(Lagged::new(self.complete_after, self.newest));
         }
         let start = self.changes.partition_point(|change| change.revision <= after);
         let mut out = Vec::new();

@@ -93,6 +93,12 @@ pub enum Failure {
         /// Its words.
         reason: String,
     },
+    /// The table does not know who asks, or does not let him. Nothing has changed there.
+    #[error("not permitted by the mount table: {reason}")]
+    Forbidden {
+        /// Its words.
+        reason: String,
+    },
     /// Mount tables lead on and on to each other, perhaps in a circle.
     #[error("the name leads through more than {max} mount tables")]
     TooDeep {

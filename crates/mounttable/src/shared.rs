@@ -71,9 +71,14 @@ impl SharedTable {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The time by this table's clock.
+    pub fn now(&self) -> Instant {
+        (self.0.clock)()
+    }
+
     /// Runs one operation, then wakes whoever it concerns.
     fn with<R>(&self, work: impl FnOnce(&mut State, Instant) -> R) -> R {
-        let now = (self.0.clock)();
+        let now = self.now();
         let mut wake = Vec::new();
         let result = {
             let mut state = self.lock();
@@ -179,6 +184,16 @@ impl SharedTable {
     /// See [`Table::counters`].
     pub fn counters(&self) -> Counters {
         self.with(|state, now| state.table.counters(now))
+    }
+
+    /// See [`Table::recount`].
+    ///
+    /// # Errors
+    ///
+    /// See there.
+    #[doc(hidden)]
+    pub fn recount(&self) -> Result<(), &'static str> {
+        self.lock().table.recount()
     }
 
     /// The results of a glob, as a stream; see [`Table::glob`]. Dropping it ends it.

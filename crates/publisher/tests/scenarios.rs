@@ -114,7 +114,7 @@ fn another_kind_takes_effect_at_once_and_not_at_the_next_period() {
 }
 
 #[test]
-fn a_name_moved_to_another_server_is_never_without_one() {
+fn w11_r5_a_name_moved_to_another_server_is_never_without_one() {
     let mut world = World::one();
     world.tables[0].delay = 20..400;
     for text in ["a", "b", "c"] {

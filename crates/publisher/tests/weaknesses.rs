@@ -205,6 +205,21 @@ fn w14_names_can_be_removed_and_have_kinds() {
     assert!(world.at(0).is_empty());
 }
 
+/// With a scan of the list for each addition this would be five thousand million comparisons.
+#[test]
+fn w15_a_hundred_thousand_names_are_added_and_removed_in_the_time_of_a_test() {
+    let mut world = World::one();
+    let names = world.config.names_max;
+    for at in 0..names {
+        world.add_name(&format!("folder/n{at}"));
+    }
+    assert_eq!(world.core.names().count(), names);
+    for at in 0..names {
+        world.remove_name(&format!("folder/n{at}"));
+    }
+    assert_eq!(world.core.names().count(), 0);
+}
+
 #[test]
 fn w16_w17_no_mount_is_sent_once_stop_has_returned_and_every_call_is_answered() {
     let mut world = World::one();

@@ -23,7 +23,7 @@ pub struct SecondClient {
 }
 
 /// How long it may take to mount, and to answer anything that does not wait for another client on purpose.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Answers that may wait to be taken.
 const ANSWERS_MAX: usize = 16;
 

@@ -19,7 +19,7 @@ pub struct MakeDirArgs {
     #[arg(short, long)]
     pub parents: bool,
     /// Permission bits.
-    #[arg(short, long, value_name = "OCTAL", default_value = "755", value_parser = octal)]
+    #[arg(long, value_name = "OCTAL", default_value = "755", value_parser = octal)]
     pub mode: u32,
     /// Their paths.
     #[arg(value_name = "PATH", required = true)]
@@ -31,7 +31,7 @@ pub struct MakeDirArgs {
 #[non_exhaustive]
 pub struct CreateArgs {
     /// Permission bits.
-    #[arg(short, long, value_name = "OCTAL", default_value = "644", value_parser = octal)]
+    #[arg(long, value_name = "OCTAL", default_value = "644", value_parser = octal)]
     pub mode: u32,
     /// Return only when they are committed.
     #[arg(long)]
@@ -52,7 +52,7 @@ pub struct RemoveArgs {
     #[arg(short, long)]
     pub dir: bool,
     /// Print what would be removed instead.
-    #[arg(short = 'n', long)]
+    #[arg(long)]
     pub dry_run: bool,
     /// Names; globs are expanded.
     #[arg(value_name = "PATH", required = true)]
@@ -207,7 +207,8 @@ pub(super) async fn remove<W: Write>(
         if metadata.is_dir() && args.recursive {
             remove_tree(fs, &place, args.dry_run, parallel, output).await?;
         } else if metadata.is_dir() && !args.dir {
-            let advice = format_args!("{place}: is a directory; --dir removes it if empty, --recursive with all");
+            let advice =
+                format_args!("{place}: is a directory; --dir removes it if empty, --recursive with all");
             return Err(Failed::new(Exit::Usage, advice).into());
         }
         if metadata.is_dir() {
@@ -282,7 +283,11 @@ async fn remove_tree<W: Write>(
     Ok(())
 }
 
-pub(super) async fn rename<W: Write>(fs: &FileSystem, args: &MoveArgs, output: &mut Output<W>) -> Result<Exit> {
+pub(super) async fn rename<W: Write>(
+    fs: &FileSystem,
+    args: &MoveArgs,
+    output: &mut Output<W>,
+) -> Result<Exit> {
     let Some((target, sources)) = args.paths.split_last() else { return Ok(Exit::Usage) };
     let target = plain(target);
     let into = match fs.stat(&target).await {

@@ -110,7 +110,7 @@ fn range(text: &[u8]) -> IResult<&[u8], (u8, u8)> {
     let one = |taken: &[u8]| taken.first().copied().unwrap_or_default();
     let (rest, low) = map(take(1usize), one).parse(text)?;
     // A dash in front of the closing bracket is a dash.
-    let to = preceded(tag("-"), take(1usize));
+    let mut to = preceded(tag("-"), take(1usize));
     match to.parse(rest) {
         Ok((behind, high)) if high != b"]" => Ok((behind, (low, one(high)))),
         Ok(_) | Err(nom::Err::Error(_) | nom::Err::Incomplete(_)) => Ok((rest, (low, low))),

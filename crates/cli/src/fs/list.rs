@@ -64,7 +64,7 @@ pub(super) async fn list<W: Write>(fs: &FileSystem, args: &ListArgs, output: &mu
         if titles && output.format() == crate::args::Format::Plain {
             writeln!(output.plain(), "{place}:")?;
         }
-        for Entry { name, metadata } in sorted(fs, &place).await? {
+        for Entry { name, metadata, .. } in sorted(fs, &place).await? {
             if args.all || name.first() != Some(&b'.') {
                 line(args.long, &place.join(&name), &text(&name), &metadata, output)?;
             }
@@ -116,13 +116,11 @@ pub(super) async fn stat<W: Write>(fs: &FileSystem, args: &StatArgs, output: &mu
         answer.insert("change".into(), metadata.change.into());
         if metadata.quota.is_set() {
             let quota = metadata.quota;
-            answer.insert(
-                "quota".into(),
-                json!({"max_bytes": quota.max_bytes, "max_files": quota.max_files}),
-            );
+            answer
+                .insert("quota".into(), json!({"max_bytes": quota.max_bytes, "max_files": quota.max_files}));
         }
-        if metadata.dir_pin >= 0 {
-            answer.insert("pin".into(), metadata.dir_pin.into());
+        if let Some(pin) = metadata.pin {
+            answer.insert("pin".into(), pin.0.into());
         }
         output.item(&answer, |out| {
             for (name, value) in &answer {
@@ -147,7 +145,7 @@ pub(super) async fn tree<W: Write>(fs: &FileSystem, args: &TreeArgs, output: &mu
     // What is open: a directory's entries that are still to be drawn, last one first.
     let mut open = vec![(root.clone(), remaining(fs, &root, args).await?)];
     while let Some((shown, entries)) = open.last_mut() {
-        let Some(Entry { name, metadata }) = entries.pop() else {
+        let Some(Entry { name, metadata, .. }) = entries.pop() else {
             open.pop();
             continue;
         };

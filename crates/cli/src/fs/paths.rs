@@ -31,7 +31,11 @@ pub(super) async fn expand(fs: &FileSystem, arguments: &[String]) -> Result<(Vec
             for error in failed.iter().chain([&last]) {
                 crate::complain(format_args!("{error:#}"));
             }
-            if all_failed { Err(last.context("nothing of this could be found")) } else { Ok((found, Exit::Partial)) }
+            if all_failed {
+                Err(last.context("nothing of this could be found"))
+            } else {
+                Ok((found, Exit::Partial))
+            }
         }
     }
 }
@@ -42,7 +46,8 @@ pub(super) fn plain(argument: &str) -> Place {
 }
 
 async fn one(fs: &FileSystem, argument: &str) -> Result<Vec<Found>> {
-    let globs: Vec<_> = Place::from(argument).parts().map(|part| Glob::new(&super::show::text(part))).collect();
+    let globs: Vec<_> =
+        Place::from(argument).parts().map(|part| Glob::new(&super::show::text(part))).collect();
     if !globs.iter().any(Glob::is_pattern) {
         let place = Place::from(argument);
         let metadata = fs.stat(&place).await?;

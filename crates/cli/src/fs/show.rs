@@ -14,7 +14,7 @@ pub(super) fn object(place: &Place, metadata: &Metadata) -> Map<String, Value> {
     let mut put = |name: &str, value: Value| drop(object.insert(name.into(), value));
     put("path", place.to_string().into());
     // A path is bytes; where text cannot hold them they are there as well.
-    if std::str::from_utf8(place.path()).is_err() {
+    if core::str::from_utf8(place.path()).is_err() {
         put("path_base64", STANDARD.encode(place.path()).into());
     }
     put("ino", metadata.ino.0.into());

@@ -21,7 +21,11 @@ pub struct WatchArgs {
     pub paths: Vec<String>,
 }
 
-pub(super) async fn watch<W: Write>(fs: &FileSystem, args: &WatchArgs, output: &mut Output<W>) -> Result<Exit> {
+pub(super) async fn watch<W: Write>(
+    fs: &FileSystem,
+    args: &WatchArgs,
+    output: &mut Output<W>,
+) -> Result<Exit> {
     let places: Vec<_> = args.paths.iter().map(Place::from).collect();
     let mut changes = fs.watch(&places).await?;
     output.item(&json!({"watching": args.paths}), |_| Ok(()))?;

@@ -133,15 +133,16 @@ impl BucketStatus {
     pub fn new(name: impl Into<String>, vbuckets: impl IntoIterator<Item = VbucketStatus>) -> Self {
         let mut bucket = Self { name: name.into(), ..Self::default() };
         let mut cursors = BTreeMap::<String, u64>::new();
+        let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
         let rows = vbuckets.into_iter().map(|mut vbucket| {
-            bucket.items += vbucket.items;
-            bucket.evicted += vbucket.evicted;
-            bucket.resident_bytes += vbucket.resident_bytes;
-            bucket.log_bytes += vbucket.log_bytes;
-            bucket.unpersisted += vbucket.unpersisted;
-            bucket.persisted_seqno += vbucket.persisted_seqno;
+            add(&mut bucket.items, vbucket.items);
+            add(&mut bucket.evicted, vbucket.evicted);
+            add(&mut bucket.resident_bytes, vbucket.resident_bytes);
+            add(&mut bucket.log_bytes, vbucket.log_bytes);
+            add(&mut bucket.unpersisted, vbucket.unpersisted);
+            add(&mut bucket.persisted_seqno, vbucket.persisted_seqno);
             for cursor in &vbucket.cursors {
-                *cursors.entry(cursor.name.clone()).or_default() += cursor.lag_items;
+                add(cursors.entry(cursor.name.clone()).or_default(), cursor.lag_items);
             }
             let surplus = vbucket.checkpoints.len().saturating_sub(CHECKPOINTS_MAX);
             vbucket.checkpoints.drain(..surplus);

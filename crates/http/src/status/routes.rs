@@ -4,11 +4,17 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 
-use super::{Stage, Watch, metrics};
+use super::{Stage, Watch, metrics, page};
 
 /// What only those may see who have the bearer token.
 pub(crate) fn router(watch: Watch) -> Router {
-    Router::new().route("/v1/status", get(json)).route("/metrics", get(prometheus)).with_state(watch)
+    Router::new()
+        .route("/", get(html))
+        .route("/style.css", get(async || asset("text/css; charset=utf-8", page::STYLE)))
+        .route("/live.js", get(async || asset("text/javascript; charset=utf-8", page::SCRIPT)))
+        .route("/v1/status", get(json))
+        .route("/metrics", get(prometheus))
+        .with_state(watch)
 }
 
 /// What a load balancer may see.
@@ -17,6 +23,29 @@ pub(crate) fn readiness(watch: Watch) -> Router {
 }
 
 const FRESH: (HeaderName, HeaderValue) = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+
+/// What the page may do: load its own style and script and fetch itself, and nothing else; and nobody may frame it.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+async fn html(State(watch): State<Watch>) -> impl IntoResponse {
+    let kind = HeaderValue::from_static("text/html; charset=utf-8");
+    let policy = HeaderValue::from_static(POLICY);
+    (
+        [
+            FRESH,
+            (header::CONTENT_TYPE, kind),
+            (header::CONTENT_SECURITY_POLICY, policy),
+            (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+            (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        ],
+        page::html(&watch.snapshot()),
+    )
+}
+
+fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
+    ([FRESH, (header::CONTENT_TYPE, HeaderValue::from_static(kind))], text)
+}
 
 async fn json(State(watch): State<Watch>) -> Response {
     ([FRESH], Json(&*watch.snapshot())).into_response()

@@ -2,7 +2,7 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use super::requests::Stage;
-use super::{Client, Error, Event, NotTaken, SyncId, Tid};
+use super::{Client, Error, Event, Life, NotTaken, SyncId, Tid};
 use crate::message::SessionRequest;
 use crate::{Ino, Rank};
 
@@ -19,7 +19,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`NotTaken::Busy`] above the limits.
+    /// [`NotTaken::Busy`] above the limits, [`NotTaken::Closed`] behind the end.
     pub fn fsync(&mut self, ino: Ino) -> Result<SyncId, NotTaken> {
         let tids: Vec<Tid> =
             self.uncommitted.range((ino, Tid(0))..=(ino, Tid(u64::MAX))).map(|(_, tid)| *tid).collect();
@@ -31,7 +31,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`NotTaken::Busy`] above the limits.
+    /// [`NotTaken::Busy`] above the limits, [`NotTaken::Closed`] behind the end.
     pub fn sync(&mut self) -> Result<SyncId, NotTaken> {
         let writes = self.requests.iter().filter(|(_, pending)| pending.call.is_write());
         let tids: Vec<Tid> = writes.map(|(tid, _)| *tid).collect();
@@ -40,6 +40,9 @@ impl Client {
     }
 
     fn wait_for(&mut self, tids: &[Tid], result: Result<(), Error>) -> Result<SyncId, NotTaken> {
+        if self.life == Life::Closed {
+            return Err(NotTaken::Closed);
+        }
         if self.syncs.len() >= self.config.limits.syncs_max {
             return Err(NotTaken::Busy);
         }

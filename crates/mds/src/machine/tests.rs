@@ -2,6 +2,7 @@
 
 mod basics;
 mod caps;
+mod chaos;
 mod closing;
 mod known;
 mod losing;

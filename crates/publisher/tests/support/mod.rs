@@ -41,6 +41,8 @@ pub enum Mood {
     LosesReplies,
     /// Answers at once that it cannot be reached.
     Refuses,
+    /// Gets requests long after they were given up.
+    Late,
 }
 
 #[derive(Debug)]
@@ -108,6 +110,9 @@ impl Default for SimTable {
         }
     }
 }
+
+/// How much longer than a call may take a late request is on its way.
+pub const LATEST_MS: u64 = 50_000;
 
 pub const LEASE: Duration = Duration::from_secs(15);
 
@@ -329,7 +334,10 @@ impl World {
                 state.calls += 1;
                 state.in_flight.insert(id);
                 state.in_flight_peak = state.in_flight_peak.max(state.in_flight.len());
-                let at = self.later(table);
+                let mut at = self.later(table);
+                if self.tables[table].mood == Mood::Late {
+                    at = at + self.config.call_timeout + ms(self.dice.below(LATEST_MS));
+                }
                 self.push(at, Event::Arrive(table, id, work));
             }
             Output::Abandon(id) => {
@@ -391,7 +399,7 @@ impl World {
             Event::Arrive(table, id, work) => {
                 let now = self.now;
                 let state = &mut self.tables[table];
-                if state.mood != Mood::Up {
+                if state.mood != Mood::Up || !state.in_flight.contains(&id) {
                     state.last_trouble = now;
                 }
                 if state.mood == Mood::Hangs || state.hangs_on(&work) {
