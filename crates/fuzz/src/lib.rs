@@ -7,6 +7,7 @@
 mod auth;
 mod cli;
 mod link;
+mod mds;
 mod mon;
 mod monsync;
 mod mounttable;
@@ -36,6 +37,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "cli_reencode", run: cli::reencode },
     Target { name: "link_client", run: link::client },
     Target { name: "link_server", run: link::server },
+    Target { name: "mds_map", run: mds::map },
+    Target { name: "mds_message", run: mds::message },
+    Target { name: "mds_reply", run: mds::reply },
+    Target { name: "mds_structure", run: mds::structure },
     Target { name: "mon_map", run: mon::map },
     Target { name: "mon_message", run: mon::message },
     Target { name: "mon_session", run: mon::session },

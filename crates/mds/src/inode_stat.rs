@@ -173,6 +173,11 @@ impl InodeStat {
         self.mode & 0o170_000 == 0o120_000
     }
 
+    /// Forgets which version it was read in.
+    pub const fn renew(&mut self) {
+        self.struct_version = 0;
+    }
+
     fn decode_fixed(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             ino: Ino(r.u64("ino")?),

@@ -17,7 +17,7 @@ pub struct FsMap {
     /// Counts changes.
     pub epoch: u32,
     /// The number that the next filesystem will have.
-    pub next_fscid: Fscid,
+    pub next_fscid: u64,
     /// The filesystem that clients get who name none.
     pub default_fscid: Fscid,
     /// What new filesystems are made with.
@@ -106,7 +106,7 @@ impl Decode for FsMap {
             }
             Ok(Self {
                 epoch: r.u32("epoch")?,
-                next_fscid: Fscid(r.i32("next_filesystem_id")?),
+                next_fscid: r.u64("next_filesystem_id")?,
                 default_fscid: Fscid(r.i32("legacy_client_fscid")?),
                 compat: CompatSet::decode(r)?,
                 enable_multiple: r.bool("enable_multiple")?,
@@ -126,7 +126,7 @@ impl Encode for FsMap {
         let version = if self.version == 0 { VERSION } else { self.version };
         w.versioned(version, VERSION_OLDEST, |w| {
             w.u32(self.epoch);
-            w.i32(self.next_fscid.0);
+            w.u64(self.next_fscid);
             w.i32(self.default_fscid.0);
             self.compat.encode(w);
             w.bool(self.enable_multiple);
