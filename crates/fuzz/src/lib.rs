@@ -10,6 +10,7 @@ mod cli;
 mod http;
 mod link;
 mod mds;
+mod mds_client;
 mod mon;
 mod monsync;
 mod mounttable;
@@ -43,6 +44,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "http_mounts", run: http::mounts },
     Target { name: "link_client", run: link::client },
     Target { name: "link_server", run: link::server },
+    Target { name: "mds_client", run: mds_client::client },
     Target { name: "mds_map", run: mds::map },
     Target { name: "mds_message", run: mds::message },
     Target { name: "mds_reply", run: mds::reply },

@@ -6,7 +6,7 @@ use cuttlebone_machine::Instant;
 use cuttlebone_wire::{Body, DecodeError, FeatureSet, Message};
 
 use super::requests::Stage;
-use super::session::{Line, Session, State};
+use super::session::{Behind, Line, Session, State};
 use super::{
     Change, Client, Error, Event, Life, LinkId, LinkNews, LossCause, Nonsense, Output, SessionNews, Tid,
 };
@@ -161,7 +161,12 @@ impl Client {
         match session.state {
             State::Open | State::Closing => self.lose_session(now, rank, cause),
             State::Reconnecting { .. } => session.state = State::Down,
-            State::Opening { .. } => session.state = State::Wanted,
+            State::Opening { .. } => {
+                session.state = State::Wanted;
+                if session.behind == Behind::Nothing {
+                    session.behind = Behind::Session;
+                }
+            }
             State::Wanted | State::Down | State::Rejected(_) => {}
         }
         self.progress(now, rank);
@@ -228,10 +233,8 @@ impl Client {
     fn on_open(&mut self, now: Instant, rank: Rank, message: &ClientSession) {
         let timeout = self.ranks.session_timeout();
         let Some(session) = self.sessions.get_mut(&rank) else { return };
-        if session.pushes == 0 {
-            // The server had opened it before, and pushed: when another rank exported to it, or after a reset.
-            session.pushes = message.seq;
-        }
+        // The server had opened it before, and pushed: when another rank exported to it, or after a reset.
+        session.pushes = session.pushes.max(message.seq);
         let (asked, was_down) = match session.state {
             State::Opening { asked } => (asked, false),
             State::Reconnecting { asked } => (asked, true),
@@ -243,6 +246,9 @@ impl Client {
             return self.refuse_session(now, rank, Error::TooOld { rank });
         }
         session.state = State::Open;
+        if mem::replace(&mut session.behind, Behind::Nothing) == Behind::Wreck && !was_down {
+            return self.ask_to_close(rank);
+        }
         session.was_open = true;
         session.vxattrs = message.features.contains(feature::OP_GETVXATTR);
         session.keep_alive(asked, timeout);
@@ -260,7 +266,7 @@ impl Client {
     fn on_close(&mut self, now: Instant, rank: Rank) {
         let Some(session) = self.sessions.get(&rank) else { return };
         match session.state {
-            State::Closing => self.on_closed(rank),
+            State::Closing => self.on_closed(now, rank),
             State::Reconnecting { .. } => self.on_denied(now, rank),
             State::Open | State::Opening { .. } => {
                 self.pause_link(now, rank);
@@ -297,6 +303,7 @@ impl Client {
         let Some(session) = self.sessions.get_mut(&rank) else { return };
         let had_state = session.has_state();
         session.state = State::Rejected(error);
+        session.behind = Behind::Nothing;
         if had_state {
             self.lose_state(now, rank);
         }
@@ -372,19 +379,37 @@ impl Client {
             self.session_event(rank, SessionNews::Lost(cause));
         }
         self.lose_state(now, rank);
-        self.clean &= self.is_running() || cause == LossCause::RankStopped;
+        let is_wreck = matches!(cause, LossCause::Reset | LossCause::LinkClosed);
+        self.clean &= self.is_running() || is_wreck || cause == LossCause::RankStopped;
+        if is_wreck {
+            self.give_up_changes(rank);
+        }
         let stopped = !self.ranks.is_expected(rank);
         if stopped {
             self.drop_link(rank);
         }
         let Some(session) = self.sessions.get_mut(&rank) else { return };
         session.state = State::Wanted;
-        let idle = session.queue.is_empty() && !self.has_sent(rank);
-        if stopped || idle || !matches!(self.life, Life::Running) {
+        session.behind = if is_wreck { Behind::Wreck } else { Behind::Nothing };
+        let idle = session.queue.is_empty() && !self.has_sent(rank) || !matches!(self.life, Life::Running);
+        if stopped || idle && !is_wreck {
             self.forget_session(now, rank);
         } else {
             self.reroute(now, rank);
             self.progress(now, rank);
+        }
+    }
+
+    /// Ends changes that were sent and not answered: the server may have done them, and with the session it forgets
+    /// that it has, so that asking again could do them twice.
+    fn give_up_changes(&mut self, rank: Rank) {
+        let sent = self.requests.iter().filter(|(_, pending)| {
+            pending.call.is_write()
+                && matches!(pending.stage, Stage::Sent { rank: asked, .. } if asked == rank)
+        });
+        let sent: Vec<Tid> = sent.map(|(tid, _)| *tid).collect();
+        for tid in sent {
+            self.finish(tid, Err(Error::Uncommitted { rank }));
         }
     }
 
