@@ -79,6 +79,7 @@ pub struct Client {
     /// Tells sessions apart that followed each other, so that nothing of an older one counts in a newer one.
     last_recon: u32,
     requests: BTreeMap<Tid, Pending>,
+    request_bytes: usize,
     last_tid: u64,
     /// Requests that no rank can take now.
     unplaced: BTreeSet<Tid>,
@@ -119,6 +120,7 @@ impl Client {
             last_link: 0,
             last_recon: 0,
             requests: BTreeMap::new(),
+            request_bytes: 0,
             last_tid: 0,
             unplaced: BTreeSet::new(),
             uncommitted: BTreeSet::new(),
