@@ -8,6 +8,7 @@ use cuttlebone_machine::{Entropy, Instant, Machine};
 
 use crate::{Ino, Rank};
 
+mod alive;
 mod answer;
 mod build;
 mod cache;
@@ -20,6 +21,7 @@ mod error;
 mod event;
 mod known;
 mod leases;
+mod losing;
 mod lru;
 mod migration;
 mod name;
