@@ -138,7 +138,7 @@ impl FileSystem {
         let Some(below) = below else { return Ok(false) };
         let want = CapBits::PIN;
         match self.call(op, place, Call::Lookup { entry: entry.clone(), want }).await {
-            Ok(answer) => Ok(answer.target.is_some_and(|stat| stat.ino == *below)),
+            Ok(answer) => Ok(answer.target.is_some_and(|stat| stat.is_dir() && stat.ino == *below)),
             Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(false),
             Err(error) => Err(error),
         }
