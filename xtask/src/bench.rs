@@ -53,15 +53,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             BENCHES.iter().map(|bench| bench.name).collect::<Vec<_>>().join(" ")
         );
     }
-    if chosen.iter().any(|bench| bench.peers)
-        && let Err(advice) = setup::peers()
-    {
-        bail!(advice);
+    if chosen.iter().any(|bench| bench.peers) {
+        if let Err(advice) = setup::peers() {
+            bail!(advice);
+        }
+        // Ours runs beside them as a process.
+        run::step(&mut run::cargo(["build", "--release", "--quiet"]))?;
     }
     if chosen.iter().any(|bench| bench.name == "mds") {
         setup::rival();
     }
-    run::step(&mut run::cargo(["build", "--release", "--quiet"]))?;
     for bench in chosen {
         let mut command = run::cargo(["run", "--release", "--quiet", "--package", bench.package]);
         command.args(["--example", bench.example, "--"]).args(&arguments.rest);

@@ -32,9 +32,13 @@ pub(crate) fn check() -> Result<()> {
     for file in run::files(&[".rs"])? {
         check_source(&file, &fs::read_to_string(run::root().join(&file))?, &mut faults);
     }
-    for file in run::files(&[".md"])? {
-        check_links(&file, &fs::read_to_string(run::root().join(&file))?, &mut faults);
+    let pages = run::files(&[".md"])?;
+    for file in &pages {
+        let text = fs::read_to_string(run::root().join(file))?;
+        check_links(file, &text, &mut faults);
+        check_paths(file, &text, &mut faults);
     }
+    check_book(&pages, &fs::read_to_string(run::root().join(BOOK))?, &mut faults);
     if faults.is_empty() { Ok(()) } else { bail!("tidy:\n  {}", faults.join("\n  ")) }
 }
 
@@ -84,6 +88,35 @@ fn check_links(file: &str, text: &str, faults: &mut Vec<String>) {
     }
 }
 
+/// Folders of the repository in which a path that a page names is looked for.
+const FOLDERS: &[&str] = &["crates/", "dist/", "docs/", "xtask/", ".github/"];
+
+/// Files that a page names between backticks, such as the test behind a claim, exist. Patterns are no files.
+fn check_paths(file: &str, text: &str, faults: &mut Vec<String>) {
+    let prose = text.split("```").step_by(2);
+    let named = prose.flat_map(|text| text.split('`').skip(1).step_by(2));
+    for path in named.filter(|path| FOLDERS.iter().any(|folder| path.starts_with(folder))) {
+        let literal = !path.contains(|c: char| c.is_whitespace() || "*<>{}[]:,".contains(c));
+        if literal && !path.contains("artifacts") && !run::root().join(path).exists() {
+            faults.push(format!("{file}: there is no {path}"));
+        }
+    }
+}
+
+/// The list of all pages.
+const BOOK: &str = "docs/README.md";
+
+/// Every page under `docs` is listed in the book's first one.
+fn check_book(pages: &[String], book: &str, faults: &mut Vec<String>) {
+    for page in pages.iter().filter(|page| *page != BOOK) {
+        if let Some(inside) = page.strip_prefix("docs/")
+            && !book.contains(&format!("]({inside})"))
+        {
+            faults.push(format!("{page}: {BOOK} has no link to it"));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +133,10 @@ mod tests {
             "[gone](docs/gone.md) [item](Thing::method) [web](https://a.b)",
             &mut faults,
         );
-        assert_eq!(faults.len(), 4, "{faults:?}");
+        check_paths("README.md", "`crates/cli/tests/gone.rs` `crates/<x>/a.rs` `crates/cli`", &mut faults);
+        assert_eq!(faults.len(), 5, "{faults:?}");
+        let pages = [BOOK, "docs/found.md", "docs/protocols/lost.md", "README.md"].map(String::from);
+        check_book(&pages, "[found](found.md)", &mut faults);
+        assert_eq!(faults.len(), 6, "{faults:?}");
     }
 }

@@ -8,6 +8,7 @@ use crate::demo::DemoArgs;
 use crate::fs::FsCommand;
 use crate::manual::{CompletionsArgs, ManArgs};
 use crate::mon::MonCommand;
+use crate::mount::MountCommand;
 use crate::node::NodeCommand;
 use crate::store::StoreCommand;
 use crate::token::TokenCommand;
@@ -47,6 +48,9 @@ pub enum Command {
     /// Runs a node, watches it and drives it.
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Servers under names, for as long as they live.
+    #[command(subcommand)]
+    Mount(MountCommand),
     /// Bounded, fenced access for programs that restart.
     #[command(subcommand)]
     Token(TokenCommand),

@@ -113,6 +113,12 @@ impl Exit {
         if let Some(error) = cause.downcast_ref::<cuttlebone_http::ClientError>() {
             return Some(Self::of_service(error));
         }
+        if let Some(failure) = cause.downcast_ref::<cuttlebone_mounttable::Failure>() {
+            return Some(Self::of_table(failure));
+        }
+        if let Some(error) = cause.downcast_ref::<cuttlebone_mounttable::JournalError>() {
+            return Self::of_journal(error);
+        }
         if let Some(error) = cause.downcast_ref::<cuttlebone_tokens::EpochStoreError>() {
             use cuttlebone_tokens::EpochStoreError;
             return Some(if matches!(error, EpochStoreError::Corrupt(_)) {
@@ -171,7 +177,7 @@ impl Exit {
             ClientError::Refused(status, _) => match status.as_u16() {
                 400 => Self::Usage,
                 404 | 410 => Self::NotFound,
-                401 => Self::Refused,
+                401 | 403 => Self::Refused,
                 _ => Self::Failure,
             },
             _ => Self::Corrupt,
@@ -193,6 +199,30 @@ impl Exit {
                 Some(Errno::EACCES | Errno::EPERM | Errno::EROFS) => Self::Refused,
                 _ => Self::Failure,
             },
+        }
+    }
+
+    fn of_table(failure: &cuttlebone_mounttable::Failure) -> Self {
+        use cuttlebone_mounttable::{Error, Failure};
+        match failure {
+            Failure::Unreachable { .. } => Self::Unreachable,
+            Failure::Refused(Error::NoSuchName) => Self::NotFound,
+            Failure::Forbidden { .. } | Failure::Refused(Error::Denied { .. } | Error::Quota { .. }) => {
+                Self::Refused
+            }
+            Failure::Refused(Error::Name(_) | Error::Root) => Self::Usage,
+            _ => Self::Failure,
+        }
+    }
+
+    /// `None` where the cause behind it tells more.
+    fn of_journal(error: &cuttlebone_mounttable::JournalError) -> Option<Self> {
+        use cuttlebone_mounttable::JournalError;
+        match error {
+            JournalError::Disk(_) => None,
+            JournalError::Damaged { .. } => Some(Self::Corrupt),
+            JournalError::Foreign => Some(Self::Usage),
+            _ => Some(Self::Failure),
         }
     }
 
@@ -242,6 +272,15 @@ mod tests {
         let failed = failed.context(Failed::new(Exit::Partial, "3 of 5")).unwrap_err();
         assert_eq!(Exit::of(&failed), Exit::Partial);
         assert_eq!(format!("{failed:#}"), "3 of 5: entity not found");
+    }
+
+    #[test]
+    fn the_documentation_lists_every_status_with_its_meaning() {
+        let page = include_str!("../README.md");
+        for (exit, meaning) in STATUSES {
+            let row = format!("| {} | {meaning} |", exit.code());
+            assert!(page.contains(&row), "crates/cli/README.md has no row {row}");
+        }
     }
 
     #[test]

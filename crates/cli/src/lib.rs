@@ -20,6 +20,7 @@ mod interrupt;
 pub mod manual;
 pub mod mon;
 pub mod mon_host;
+pub mod mount;
 pub mod node;
 mod output;
 mod progress;
@@ -67,6 +68,7 @@ fn run(line: CommandLine) -> Exit {
         Command::Fs(command) => fs::run(&command, &line.global, &mut output),
         Command::Store(command) => store::run(&command, &mut output),
         Command::Node(command) => node::run(&command, &line.global, &mut output),
+        Command::Mount(command) => mount::run(&command, &line.global, &mut output),
         Command::Token(command) => token::run(&command, &line.global, &mut output),
         Command::Completions(arguments) => manual::completions(&arguments, &mut output),
         Command::Man(arguments) => manual::man(&arguments, &mut output),

@@ -17,7 +17,7 @@ use crate::interrupt::interrupted;
 use crate::mon::runtime;
 use crate::output::{Output, table};
 
-mod child;
+pub(crate) mod child;
 mod exec;
 
 /// Verbs of `cuttlebone token`.
@@ -244,12 +244,17 @@ pub(crate) fn run<W: Write>(command: &TokenCommand, global: &Global, output: &mu
 }
 
 impl SecretArgs {
-    fn bearer(&self) -> Result<Option<Bearer>> {
+    pub(crate) fn bearer(&self) -> Result<Option<Bearer>> {
         let Some(path) = &self.token_file else { return Ok(None) };
-        let secret = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        let bearer = Bearer::new(&secret);
+        let bearer = self.text()?.as_deref().and_then(Bearer::new);
         let empty = || Failed::new(Exit::Usage, format_args!("{} is empty", path.display()));
         Ok(Some(bearer.ok_or_else(empty)?))
+    }
+
+    /// What is in the file.
+    pub(crate) fn text(&self) -> Result<Option<String>> {
+        let Some(path) = &self.token_file else { return Ok(None) };
+        Ok(Some(std::fs::read_to_string(path).with_context(|| path.display().to_string())?))
     }
 }
 

@@ -56,9 +56,9 @@ pub enum ClientError {
 /// was being opened is given back, since nobody is left to hold it.
 #[derive(Clone, Debug)]
 pub struct Client {
-    address: Address,
+    pub(crate) address: Address,
     bearer: Option<Bearer>,
-    timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 impl Client {
@@ -179,11 +179,14 @@ impl Client {
         Ok(Life::new(self.clone(), connection, lines, terms))
     }
 
-    async fn in_time<F: Future>(&self, future: F) -> Result<F::Output, ClientError> {
+    pub(crate) async fn in_time<F: Future>(&self, future: F) -> Result<F::Output, ClientError> {
         timeout(self.timeout, future).await.map_err(|_| ClientError::TimedOut(self.address.clone()))
     }
 
-    fn unreachable(&self, error: impl Into<Box<dyn core::error::Error + Send + Sync>>) -> ClientError {
+    pub(crate) fn unreachable(
+        &self,
+        error: impl Into<Box<dyn core::error::Error + Send + Sync>>,
+    ) -> ClientError {
         ClientError::Unreachable(self.address.clone(), io::Error::other(error))
     }
 }
@@ -278,7 +281,7 @@ impl Connection {
         serde_json::from_slice(&bytes).map_err(|_| ClientError::Malformed("a body of another shape"))
     }
 
-    async fn send(
+    pub(crate) async fn send(
         &mut self,
         method: Method,
         path: &str,
@@ -312,7 +315,8 @@ impl Connection {
     }
 }
 
-async fn whole(body: Incoming) -> Result<Bytes, ClientError> {
+/// The whole of an answer that is no stream.
+pub(crate) async fn whole(body: Incoming) -> Result<Bytes, ClientError> {
     let collected = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
     Ok(collected.map_err(|_| ClientError::Malformed("a body that breaks off or never ends"))?.to_bytes())
 }
@@ -323,9 +327,14 @@ fn token_path(name: &str, seq: u64) -> String {
 
 /// A name as one segment of a path.
 pub(crate) fn segment(name: &str) -> String {
-    let mut segment = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+    escaped(name, b"-._~")
+}
+
+/// `text` for a URL: everything but letters, digits and `plain` is escaped.
+pub(crate) fn escaped(text: &str, plain: &[u8]) -> String {
+    let mut segment = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || plain.contains(&byte) {
             segment.push(char::from(byte));
         } else {
             segment.extend(['%', hex(byte >> 4), hex(byte & 15)]);

@@ -1,18 +1,19 @@
+use core::convert::Infallible;
 use core::fmt;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderValue, header};
-use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
 use axum::routing::get;
 use cuttlebone_bucket::engine::Engine;
 use cuttlebone_bucket::{Bucket, Now};
 use cuttlebone_tokens::{FenceGate, Registry};
 
 use crate::config::{BODY_BYTES_MAX, Config};
+use crate::guard;
 use crate::keeping::Keeping;
+use crate::mounts::{self, Mounts};
 use crate::problem::Refusal;
 use crate::routes;
 use crate::session::Sessions;
@@ -26,6 +27,7 @@ use crate::{changes, list, reload, update};
 #[derive(Clone, Default)]
 pub struct Face {
     registry: Option<Registry>,
+    mounts: Option<Mounts>,
     keeping: Option<Keeping>,
     reload: Option<reload::Reload>,
     status: Option<Arc<dyn Fn() -> Status + Send + Sync>>,
@@ -41,6 +43,13 @@ impl Face {
     #[must_use]
     pub fn with_tokens(mut self, registry: Registry) -> Self {
         self.registry = Some(registry);
+        self
+    }
+
+    /// A mount table, which knows its principals by itself.
+    #[must_use]
+    pub fn with_mounts(mut self, mounts: Mounts) -> Self {
+        self.mounts = Some(mounts);
         self
     }
 
@@ -75,13 +84,13 @@ impl Face {
         self
     }
 
-    pub(crate) fn router(self, config: Arc<Config>, traffic: Arc<Traffic>) -> Router {
-        let Self { registry, keeping, reload, status } = self;
+    pub(crate) fn router(self, config: &Arc<Config>, traffic: Arc<Traffic>) -> Router {
+        let Self { registry, mounts, keeping, reload, status } = self;
         let sessions = Sessions::default();
-        let watch = Watch::new(status, registry.clone(), sessions.clone(), traffic, &config);
+        let watch = Watch::new(status, registry.clone(), sessions.clone(), traffic, config);
         let mut guarded = status::router(watch.clone());
         if let Some(registry) = registry {
-            guarded = guarded.merge(routes::router(registry, sessions, Arc::clone(&config)));
+            guarded = guarded.merge(routes::router(registry, sessions, Arc::clone(config)));
         }
         if let Some(keeping) = keeping {
             guarded = guarded.merge(update::router(keeping.clone()));
@@ -90,13 +99,35 @@ impl Face {
         if let Some(reload) = reload {
             guarded = guarded.merge(reload::router(reload));
         }
-        guarded
-            .route_layer(middleware::from_fn_with_state(config, authorize))
+        let mut router = guarded
+            .route_layer(middleware::from_fn_with_state(Arc::clone(config), guard::authorize))
             .route("/healthz", get(|| async { "ok\n" }))
-            .merge(status::readiness(watch))
+            .merge(status::readiness(watch));
+        if let Some(mounts) = &mounts {
+            router = router.merge(mounts::router(mounts, config));
+        }
+        router
             .fallback(|| async { Refusal::not_found("no such path") })
             .method_not_allowed_fallback(|| async { Refusal::method_not_allowed() })
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+            .layer(middleware::from_fn_with_state(Arc::clone(config), guard::civil))
+    }
+
+    /// What has to run beside the answers; never ends.
+    pub(crate) fn upkeep(&self) -> impl Future<Output = Infallible> + use<> {
+        let mounts = self.mounts.clone();
+        async move {
+            if let Some(mounts) = mounts {
+                mounts.collect().await;
+            }
+            core::future::pending().await
+        }
+    }
+}
+
+impl From<Mounts> for Face {
+    fn from(mounts: Mounts) -> Self {
+        Self::new().with_mounts(mounts)
     }
 }
 
@@ -109,17 +140,5 @@ impl From<Registry> for Face {
 impl fmt::Debug for Face {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Face").field("registry", &self.registry).finish_non_exhaustive()
-    }
-}
-
-async fn authorize(
-    State(config): State<Arc<Config>>,
-    request: Request,
-    next: Next,
-) -> Result<Response, Refusal> {
-    let shown = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-    match &config.bearer {
-        Some(bearer) if !bearer.admits(shown) => Err(Refusal::unauthorized()),
-        _ => Ok(next.run(request).await),
     }
 }

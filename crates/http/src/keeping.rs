@@ -51,8 +51,8 @@ pub(crate) trait AnyBucket: Send + Sync {
         cursor: &str,
         position: Position,
     ) -> Result<BoxStream<'static, Result<Event, Error>>, Error>;
-    /// Every key in order, with the checksum of its value as Ceph's tools compute it.
-    fn checksums(&self, vbucket: VbucketId) -> Result<Vec<(Box<[u8]>, u32)>, Error>;
+    /// Every key in order, each with its checksum.
+    fn checksums(&self, vbucket: VbucketId) -> Result<Vec<(u32, Box<[u8]>)>, Error>;
 }
 
 struct Timed<E> {
@@ -93,16 +93,24 @@ where
         Ok(Box::pin(Taken(self.bucket.stream(vbucket, cursor, position)?)))
     }
 
-    fn checksums(&self, vbucket: VbucketId) -> Result<Vec<(Box<[u8]>, u32)>, Error> {
+    fn checksums(&self, vbucket: VbucketId) -> Result<Vec<(u32, Box<[u8]>)>, Error> {
         let keys = self.bucket.keys(vbucket, (Bound::Unbounded, Bound::Unbounded))?;
         let sums = keys.into_iter().map(|key| match self.bucket.peek(vbucket, &key) {
-            Ok(found) => Ok(Some((key, cuttlebone_wire::crc32c(0, found.item.value())))),
+            Ok(found) => Ok(Some((checksum(&key, found.item.value()), key))),
             // Removed since the keys were listed.
             Err(Error::NotFound) => Ok(None),
             Err(error) => Err(error),
         });
         sums.filter_map(Result::transpose).collect()
     }
+}
+
+/// The checksum of a key and its value, without the NUL byte that ends the key's first part.
+///
+/// Source: `ceph/ceph:src/tools/kvstore_tool.cc`, `StoreTool::list`; as `cuttlebone-store` has it, seen in 16.2.15.
+fn checksum(key: &[u8], value: &[u8]) -> u32 {
+    let parts = key.splitn(2, |byte| *byte == 0);
+    parts.chain([value]).fold(0, cuttlebone_wire::crc32c)
 }
 
 /// A stream whose reader acknowledges an event by asking for the next.

@@ -28,14 +28,14 @@ impl Client {
 }
 
 /// What `ceph-kvstore-tool … list-crc` prints of a store, of one vbucket: the parts of each key between tabs, and the
-/// checksum of its value. A key's parts are what NUL bytes separate; what begins with one is the node's own.
+/// checksum of key and value. A key's parts are what NUL bytes separate; what begins with one is the node's own.
 async fn list_crc(
     State(keeping): State<Keeping>,
     Path(vbucket): Path<VbucketId>,
 ) -> Result<Response, Refusal> {
     let listed = tokio::task::spawn_blocking(move || keeping.bucket.checksums(vbucket)).await;
     let mut text = String::new();
-    for (key, crc) in listed.map_err(|_| Refusal::internal())?? {
+    for (crc, key) in listed.map_err(|_| Refusal::internal())?? {
         if key.first() == Some(&0) {
             continue;
         }

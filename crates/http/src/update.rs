@@ -109,6 +109,9 @@ async fn update(
     // The admission goes with the work, which goes on when the client has gone: it counts as running until it has ended.
     let work = move || {
         let outcome = carry_out(&keeping, step);
+        // Still admitted: the log has the steps in the order in which they took effect.
+        let (epoch, done) = (admission.epoch().0, outcome.is_ok());
+        tracing::info!(step = step.word(), epoch, done, "hot reload");
         drop(admission);
         outcome
     };

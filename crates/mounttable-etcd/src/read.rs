@@ -3,24 +3,26 @@
 use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use cuttlebone_mounttable::{
     Change, Error, Event, Failure, Found, Kind, Name, Pattern, Place, Resolved, Revision, Server, Watched,
 };
 use etcd_client::{
-    EventType, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchResponse, WatchStream,
+    Client, DeleteOptions, EventType, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse, WatchOptions,
+    WatchResponse,
 };
-use futures::{Stream, StreamExt};
+use futures::stream::{self, BoxStream, Stream, StreamExt};
 
-use crate::EtcdNamespace;
 use crate::key::{Entry, below_prefix, servers_prefix};
-use crate::namespace::unreachable;
+use crate::namespace::{TXN_OPS_MAX, unreachable};
 
 /// Servers of one name that a resolution reads.
 const SERVERS_MAX: i64 = 1024;
 /// Keys that a listing reads at a time.
 const PAGE_KEYS: i64 = 1000;
+/// Keys that one listing holds in memory.
+const LIST_KEYS_MAX: usize = 1_000_000;
 
 /// What was mounted at one revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,38 +34,75 @@ pub struct Snapshot {
     pub revision: Revision,
 }
 
-impl EtcdNamespace {
-    /// Reads the servers of the name and of every name above it in one transaction, and takes the first mount on the
-    /// path, as a table does.
-    pub(crate) async fn resolve_name(&self, name: &Name) -> Result<Resolved, Failure> {
-        let path: Vec<Name> = name.prefixes().skip(1).collect();
-        if path.is_empty() {
+/// What is asked of etcd without a lease.
+#[derive(Clone)]
+pub(crate) struct Reader {
+    pub(crate) client: Client,
+    /// The prefix of all keys.
+    pub(crate) root: String,
+}
+
+impl Reader {
+    pub(crate) async fn resolve(&self, name: &Name) -> Result<Resolved, Failure> {
+        if name.is_root() {
             return Err(Failure::Refused(Error::Root));
         }
-        let options = || GetOptions::new().with_prefix().with_limit(SERVERS_MAX);
-        let reads = path.iter().map(|name| TxnOp::get(servers_prefix(&self.root, name), Some(options())));
-        let txn = Txn::new().and_then(reads.collect::<Vec<_>>());
-        let answer = self.client.kv_client().txn(txn).await.map_err(unreachable)?;
-        for (mount, answer) in path.into_iter().zip(answer.op_responses()) {
-            let TxnOpResponse::Get(read) = answer else { continue };
-            let found = merge(&self.root, read.kvs());
-            if let Some(found) = found.into_iter().next() {
-                let suffix = name.strip_prefix(&mount).unwrap_or_else(Name::root);
-                return Ok(Resolved::new(mount, suffix, found.kind, found.servers));
-            }
-        }
-        Err(Failure::Refused(Error::NoSuchName))
+        let first = self.first_on(name).await?.ok_or(Failure::Refused(Error::NoSuchName))?;
+        let suffix = name.strip_prefix(&first.name).unwrap_or_else(Name::root);
+        Ok(Resolved::new(first.name, suffix, first.kind, first.servers))
     }
 
-    /// Every mount that matches, as of one revision.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::Unreachable`]; also when the revision was compacted while the pages were read.
-    pub async fn list(&self, pattern: &Pattern) -> Result<Snapshot, Failure> {
-        let prefix = below_prefix(&self.root, &pattern.fixed_prefix());
+    /// The first mount on the way to `name`, which for a table answers for everything below: the servers of the name
+    /// and of every name above it, read in one transaction.
+    async fn first_on(&self, name: &Name) -> Result<Option<Found>, Failure> {
+        let options = || GetOptions::new().with_prefix().with_limit(SERVERS_MAX);
+        let read = |name: Name| TxnOp::get(servers_prefix(&self.root, &name), Some(options()));
+        let reads: Vec<TxnOp> = name.prefixes().skip(1).map(read).collect();
+        if reads.is_empty() {
+            return Ok(None);
+        }
+        let answer = self.client.kv_client().txn(Txn::new().and_then(reads)).await.map_err(unreachable)?;
+        let answers = answer.op_responses();
+        Ok(answers.iter().find_map(|answer| match answer {
+            TxnOpResponse::Get(read) => merge(&self.root, read.kvs()).into_iter().next(),
+            _ => None,
+        }))
+    }
+
+    pub(crate) async fn list(&self, pattern: &Pattern) -> Result<Snapshot, Failure> {
+        self.read_all(&pattern.fixed_prefix(), |name| pattern.matches(name)).await
+    }
+
+    /// What matches below `base`, and the mounts on the way to what might, by names relative to `base`.
+    pub(crate) async fn glob(&self, base: &Name, pattern: &Pattern) -> Result<Vec<Found>, Failure> {
+        let whole = pattern.below(base).map_err(|error| Failure::Foreign { reason: error.to_string() })?;
+        let prefix = whole.fixed_prefix();
+        let mut found = match self.first_on(&prefix).await? {
+            Some(first) => vec![first],
+            None => {
+                self.read_all(&prefix, |name| whole.matches(name) || whole.leads_through(name)).await?.found
+            }
+        };
+        for found in &mut found {
+            if let Some(below) = found.name.strip_prefix(base) {
+                found.name = below;
+            } else {
+                // The glob begins below a mount: its servers answer for what is left of the name.
+                let rest = base.strip_prefix(&found.name).unwrap_or_else(Name::root);
+                found
+                    .servers
+                    .retain_mut(|live| live.server.join(&rest).map(|server| live.server = server).is_ok());
+                found.name = Name::root();
+            }
+        }
+        Ok(found)
+    }
+
+    /// Every mount at or below a name that `wanted` says yes to, as of one revision.
+    async fn read_all(&self, below: &Name, wanted: impl Fn(&Name) -> bool) -> Result<Snapshot, Failure> {
+        let prefix = below_prefix(&self.root, below);
         let end = end_of(&prefix);
-        let (mut start, mut revision, mut found) = (prefix.into_bytes(), 0, Vec::new());
+        let (mut start, mut revision, mut keys) = (prefix.into_bytes(), 0, Vec::new());
         loop {
             let options =
                 GetOptions::new().with_range(end.clone()).with_limit(PAGE_KEYS).with_revision(revision);
@@ -72,7 +111,10 @@ impl EtcdNamespace {
             if revision == 0 {
                 revision = page.header().map_or(0, etcd_client::ResponseHeader::revision);
             }
-            found.extend_from_slice(page.kvs());
+            keys.extend_from_slice(page.kvs());
+            if keys.len() > LIST_KEYS_MAX {
+                return Err(Failure::Refused(Error::Full { limit: "keys in a listing", max: LIST_KEYS_MAX }));
+            }
             match page.kvs().last() {
                 Some(last) if page.more() => {
                     start = last.key().to_vec();
@@ -81,39 +123,63 @@ impl EtcdNamespace {
                 _ => break,
             }
         }
-        let mut found = merge(&self.root, &found);
-        found.retain(|found| pattern.matches(&found.name));
+        let mut found = merge(&self.root, &keys);
+        found.retain(|found| wanted(&found.name));
         Ok(Snapshot { found, revision: Revision(u64::try_from(revision).unwrap_or(0)) })
     }
 
-    /// What is mounted on the names that match, then every change to them, without gap or repeat.
-    ///
-    /// etcd does not tell an entry that lapsed from one that was withdrawn: both are [`Event::Unmounted`]. An entry that
-    /// another owner has under the same name and server is a change of its own.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::Unreachable`]. The stream ends with one too, when etcd has compacted what comes next or the
-    /// connection is lost; a new watch then begins with a new list.
-    pub async fn watch(&self, pattern: Pattern) -> Result<Watch, Failure> {
+    pub(crate) async fn watch(&self, pattern: Pattern) -> Result<Watch, Failure> {
         let snapshot = self.list(&pattern).await?;
-        let mut watch = self.watch_from(pattern, snapshot.revision).await?;
-        watch.ready = snapshot.found.into_iter().map(|found| Ok(Watched::Present(found))).collect();
-        watch.ready.push_back(Ok(Watched::Listed(snapshot.revision)));
-        Ok(watch)
+        let present = snapshot.found.into_iter().map(Watched::Present);
+        let listed = present.chain([Watched::Listed(snapshot.revision)]).map(Ok);
+        let changes = self.watch_from(pattern, snapshot.revision).await?;
+        Ok(Watch(stream::iter(listed).chain(changes).boxed()))
     }
 
-    /// Every change to the names that match after a revision that a [`Snapshot`] or a change had.
-    ///
-    /// # Errors
-    ///
-    /// As [`EtcdNamespace::watch`]; a revision that was compacted ends the stream.
-    pub async fn watch_from(&self, pattern: Pattern, after: Revision) -> Result<Watch, Failure> {
+    pub(crate) async fn watch_from(&self, pattern: Pattern, after: Revision) -> Result<Watch, Failure> {
         let prefix = below_prefix(&self.root, &pattern.fixed_prefix());
         let from = i64::try_from(after.0).unwrap_or(i64::MAX).saturating_add(1);
         let options = WatchOptions::new().with_range(end_of(&prefix)).with_start_revision(from);
-        let stream = self.client.watch_client().watch(prefix, Some(options)).await.map_err(unreachable)?;
-        Ok(Watch { stream, root: self.root.clone(), pattern, ready: VecDeque::new(), over: false })
+        let answers = self.client.watch_client().watch(prefix, Some(options)).await.map_err(unreachable)?;
+        let root = self.root.clone();
+        // Every way in which the answers end is a failure, and the last item.
+        let told = stream::unfold(Some(answers), move |answers| {
+            let (root, pattern) = (root.clone(), pattern.clone());
+            async move {
+                let mut answers = answers?;
+                let told = match answers.next().await {
+                    Some(Ok(answer)) => changes(&root, &pattern, &answer),
+                    Some(Err(error)) => Err(error.to_string()),
+                    None => Err("the watch has ended".into()),
+                };
+                Some(match told {
+                    Ok(changes) => (changes.into_iter().map(Ok).collect(), Some(answers)),
+                    Err(reason) => (vec![Err(Failure::Unreachable { reason })], None),
+                })
+            }
+        });
+        Ok(Watch(told.flat_map(|items: Vec<Result<Watched, Failure>>| stream::iter(items)).boxed()))
+    }
+
+    /// Deletes the keys of one server of a name, or of all, whoever owns them.
+    pub(crate) async fn remove(&self, name: &Name, server: Option<&Server>) -> Result<(), Failure> {
+        let prefix = servers_prefix(&self.root, name);
+        let mut client = self.client.kv_client();
+        let Some(server) = server else {
+            let options = DeleteOptions::new().with_prefix();
+            return client.delete(prefix, Some(options)).await.map(drop).map_err(unreachable);
+        };
+        let options = GetOptions::new().with_prefix().with_limit(SERVERS_MAX);
+        let present = client.get(prefix, Some(options)).await.map_err(unreachable)?;
+        let is_its = |kv: &&KeyValue| {
+            Entry::read_key(&self.root, kv.key()).is_some_and(|entry| entry.server == *server)
+        };
+        let gone: Vec<TxnOp> =
+            present.kvs().iter().filter(is_its).map(|kv| TxnOp::delete(kv.key(), None)).collect();
+        for part in gone.chunks(TXN_OPS_MAX) {
+            client.txn(Txn::new().and_then(part)).await.map_err(unreachable)?;
+        }
+        Ok(())
     }
 }
 
@@ -147,52 +213,35 @@ fn merge(root: &str, keys: &[KeyValue]) -> Vec<Found> {
     names.into_iter().map(found).collect()
 }
 
-/// A stream of what is mounted and of every change to it; see [`EtcdNamespace::watch`].
-pub struct Watch {
-    stream: WatchStream,
-    root: String,
-    pattern: Pattern,
-    ready: VecDeque<Result<Watched, Failure>>,
-    over: bool,
-}
-
-impl Watch {
-    fn take(&mut self, response: &WatchResponse) {
-        if response.canceled() {
-            let reason = if response.compact_revision() > 0 {
-                format!("etcd has compacted what is before revision {}", response.compact_revision())
-            } else {
-                format!("etcd has ended the watch: {}", response.cancel_reason())
-            };
-            self.end(reason);
-            return;
-        }
-        for event in response.events() {
-            let Some(kv) = event.kv() else { continue };
-            let (entry, event) = match event.event_type() {
-                EventType::Put => {
-                    let Some(entry) = Entry::read(&self.root, kv.key(), kv.value()) else { continue };
-                    let event = Event::Mounted { kind: entry.kind, epoch: entry.epoch };
-                    (entry, event)
-                }
-                EventType::Delete => {
-                    let Some(entry) = Entry::read_key(&self.root, kv.key()) else { continue };
-                    (entry, Event::Unmounted)
-                }
-            };
-            if self.pattern.matches(&entry.name) {
-                let revision = Revision(u64::try_from(kv.mod_revision()).unwrap_or(0));
-                let change = Change::new(revision, entry.name, entry.server, event);
-                self.ready.push_back(Ok(Watched::Change(change)));
+/// The changes in one answer to a watch, or why it was the last one.
+fn changes(root: &str, pattern: &Pattern, answer: &WatchResponse) -> Result<Vec<Watched>, String> {
+    if answer.canceled() {
+        return Err(if answer.compact_revision() > 0 {
+            format!("etcd has compacted what is before revision {}", answer.compact_revision())
+        } else {
+            format!("etcd has ended the watch: {}", answer.cancel_reason())
+        });
+    }
+    let change = |event: &etcd_client::Event| {
+        let kv = event.kv()?;
+        let (entry, event) = match event.event_type() {
+            EventType::Put => {
+                let entry = Entry::read(root, kv.key(), kv.value())?;
+                let event = Event::Mounted { kind: entry.kind, epoch: entry.epoch };
+                (entry, event)
             }
-        }
-    }
-
-    fn end(&mut self, reason: String) {
-        self.over = true;
-        self.ready.push_back(Err(Failure::Unreachable { reason }));
-    }
+            EventType::Delete => (Entry::read_key(root, kv.key())?, Event::Unmounted),
+        };
+        let revision = Revision(u64::try_from(kv.mod_revision()).unwrap_or(0));
+        pattern
+            .matches(&entry.name)
+            .then(|| Watched::Change(Change::new(revision, entry.name, entry.server, event)))
+    };
+    Ok(answer.events().iter().filter_map(change).collect())
 }
+
+/// A stream of what is mounted and of every change to it; see [`EtcdNamespace::watch`](crate::EtcdNamespace::watch).
+pub struct Watch(BoxStream<'static, Result<Watched, Failure>>);
 
 impl Stream for Watch {
     type Item = Result<Watched, Failure>;
@@ -200,30 +249,13 @@ impl Stream for Watch {
     /// # Cancel safety
     ///
     /// No change is lost between two polls.
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        loop {
-            if let Some(item) = this.ready.pop_front() {
-                return Poll::Ready(Some(item));
-            }
-            if this.over {
-                return Poll::Ready(None);
-            }
-            match this.stream.poll_next_unpin(cx) {
-                Poll::Ready(Some(Ok(response))) => this.take(&response),
-                Poll::Ready(Some(Err(error))) => this.end(error.to_string()),
-                Poll::Ready(None) => this.end("the watch has ended".into()),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_next_unpin(cx)
     }
 }
 
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch")
-            .field("root", &self.root)
-            .field("pattern", &self.pattern)
-            .finish_non_exhaustive()
+        f.write_str("Watch")
     }
 }

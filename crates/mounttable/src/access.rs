@@ -50,7 +50,7 @@ impl fmt::Debug for Principal {
 
 /// What somebody may do at a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "std", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "std", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[expect(clippy::exhaustive_enums, reason = "the tags of the original, to which rights were given by name")]
 pub enum Tag {
     /// Everything: set permissions, delete, and what the other tags allow.

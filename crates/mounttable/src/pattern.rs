@@ -103,6 +103,19 @@ impl Pattern {
         head && (self.tail != Tail::Exact || elements.next().is_none())
     }
 
+    /// Whether `name` is the beginning of names that match, so that a mount there leads on to them.
+    pub fn leads_through(&self, name: &Name) -> bool {
+        let mut patterns = self.elements.iter();
+        for element in name.elements() {
+            match patterns.next() {
+                Some(pattern) if pattern.matches(element) => {}
+                Some(_) => return false,
+                None => return self.tail != Tail::Exact,
+            }
+        }
+        patterns.next().is_some() || self.tail != Tail::Exact
+    }
+
     pub(crate) fn element(&self, at: usize) -> Option<&Element> {
         self.elements.get(at)
     }
@@ -344,6 +357,25 @@ mod tests {
     fn many_stars_take_no_exponential_time() {
         let pattern = Pattern::parse(&"*a".repeat(200)).unwrap();
         assert!(!pattern.matches(&Name::parse(&"a".repeat(199)).unwrap()));
+    }
+
+    #[test]
+    fn a_pattern_is_seen_from_above_and_from_below_and_says_what_leads_on() {
+        let name = |text| Name::parse(text).unwrap();
+        let seen = |text| Pattern::parse(text).unwrap().below(&name("x/[*")).unwrap().to_string();
+        assert_eq!((seen("a*/..."), seen("")), ("x/\\[\\*/a*/...".into(), "x/\\[\\*".into()));
+        assert!(Pattern::parse(&"a/".repeat(63)).unwrap().below(&name("x/y")).is_err());
+        let rest = |text, depth| Pattern::parse(text).unwrap().rest(depth).map(|rest| rest.to_string());
+        assert_eq!(rest("a/b*/c", 1).as_deref(), Some("b*/c"));
+        assert_eq!((rest("a", 1), rest("a", 2)), (None, None));
+        assert_eq!((rest("a/...", 1).as_deref(), rest("a/***", 9).as_deref()), (Some("..."), Some("***")));
+        for (text, through, not) in
+            [("a*/b/c", " a ax a/b", "b a/c a/b/c a/b/c/d"), ("a/...", " a a/b/c", "b")]
+        {
+            let pattern = Pattern::parse(text).unwrap();
+            assert!(through.split(' ').all(|at| pattern.leads_through(&name(at))), "{text}");
+            assert!(!not.split(' ').any(|at| pattern.leads_through(&name(at))), "{text}");
+        }
     }
 
     #[test]

@@ -12,9 +12,9 @@ use futures::future::poll_fn;
 use futures::{Stream, StreamExt};
 
 use crate::{
-    Change, Counters, Directory, Error, Failure, Found, Glob, Journal, JournalError, Kept, Lagged, Mount,
-    Mounted, Name, Namespace, Pattern, Permissions, Place, Principal, Record, Resolved, Revision, Subtree,
-    Table, Upkeep, Version, Which, Withdrawal,
+    Change, Counters, Directory, Error, Failure, Found, Glob, Journal, JournalError, Kept, Lagged, Lease,
+    Mount, Mounted, Name, Namespace, Pattern, Permissions, Place, Principal, Record, Resolved, Revision,
+    Subtree, Table, Upkeep, Version, Which, Withdrawal,
 };
 
 /// Changes that a watch takes from the table at a time.
@@ -71,9 +71,14 @@ impl SharedTable {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The time by this table's clock.
+    pub fn now(&self) -> Instant {
+        (self.0.clock)()
+    }
+
     /// Runs one operation, then wakes whoever it concerns.
     fn with<R>(&self, work: impl FnOnce(&mut State, Instant) -> R) -> R {
-        let now = (self.0.clock)();
+        let now = self.now();
         let mut wake = Vec::new();
         let result = {
             let mut state = self.lock();
@@ -179,6 +184,16 @@ impl SharedTable {
     /// See [`Table::counters`].
     pub fn counters(&self) -> Counters {
         self.with(|state, now| state.table.counters(now))
+    }
+
+    /// See [`Table::recount`].
+    ///
+    /// # Errors
+    ///
+    /// See there.
+    #[doc(hidden)]
+    pub fn recount(&self) -> Result<(), &'static str> {
+        self.lock().table.recount()
     }
 
     /// The results of a glob, as a stream; see [`Table::glob`]. Dropping it ends it.
@@ -348,17 +363,17 @@ impl Watch {
     /// Takes the next changes from the ring; `false` when there are none yet.
     fn advance(&mut self, cx: &Context<'_>) -> bool {
         let mut state = self.table.lock();
-        match state.table.changes_since(self.after, WATCH_CHUNK) {
+        match state.table.changes.since(self.after, WATCH_CHUNK) {
             Ok(changes) if changes.is_empty() => {
                 state.watchers.insert(self.id, Some(cx.waker().clone()));
                 return false;
             }
             Ok(changes) => {
-                self.after = changes.last().map_or(self.after, |last| last.revision);
-                let seen = changes.into_iter().filter(|change| {
-                    self.pattern.matches(&change.name) && state.table.may_see(&self.who, &change.name)
+                self.after = changes.last().map_or(self.after, |last| last.change.revision);
+                let heard = changes.into_iter().filter(|kept| {
+                    self.pattern.matches(&kept.change.name) && state.table.may_hear(&self.who, kept)
                 });
-                self.ready.extend(seen.map(|change| Ok(Watched::Change(change))));
+                self.ready.extend(heard.map(|kept| Ok(Watched::Change(kept.change))));
             }
             Err(lagged) => {
                 self.over = true;
@@ -426,7 +441,7 @@ impl Namespace for LocalNamespace {
     }
 
     async fn keep(&self) -> Result<Kept, Failure> {
-        Ok(Kept::Lost)
+        Ok(Kept::Lost { lease: Lease::NONE })
     }
 
     async fn release(&self) -> Result<(), Failure> {

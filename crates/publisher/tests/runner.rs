@@ -10,48 +10,67 @@ use std::sync::{Arc, Mutex};
 
 use cuttlebone_machine::Instant;
 use cuttlebone_mounttable::{
-    Failure, Kept, Kind, Limits, LocalNamespace, Mount, Mounted, Name, Namespace, Principal, Resolved,
+    Failure, Kept, Kind, Lease, Limits, LocalNamespace, Mount, Mounted, Name, Namespace, Principal, Resolved,
     SharedTable, Table, Upkeep, Withdrawal,
 };
-use cuttlebone_publisher::{Actual, Both, Clock, Config, Settled, publisher};
+use cuttlebone_publisher::{Actual, Both, Clock, Config, Refused, Settled, publisher};
 use futures::executor::LocalPool;
 use futures::task::LocalSpawnExt;
 use futures::{FutureExt, StreamExt};
 use support::{name, secs, server};
 
 #[derive(Clone, Default)]
-struct Hands(Arc<Mutex<(Instant, Vec<Waker>)>>);
+struct Hands(Arc<Mutex<Watch>>);
+
+#[derive(Default)]
+struct Watch {
+    now: Instant,
+    wakers: Vec<Waker>,
+    /// Timers that exist.
+    sleeps: usize,
+}
 
 impl Hands {
     fn pass(&self, time: core::time::Duration) {
-        let mut state = self.0.lock().unwrap();
-        state.0 = state.0 + time;
-        state.1.drain(..).for_each(Waker::wake);
+        let mut watch = self.0.lock().unwrap();
+        watch.now = watch.now + time;
+        watch.wakers.drain(..).for_each(Waker::wake);
+    }
+
+    fn sleep(&self, until: Instant) -> Sleep {
+        self.0.lock().unwrap().sleeps += 1;
+        Sleep(self.clone(), until)
     }
 }
 
 struct Sleep(Hands, Instant);
 
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        self.0.0.lock().unwrap().sleeps -= 1;
+    }
+}
+
 impl Future for Sleep {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.0.0.lock().unwrap();
-        if state.0 >= self.1 {
+        let mut watch = self.0.0.lock().unwrap();
+        if watch.now >= self.1 {
             return Poll::Ready(());
         }
-        state.1.push(cx.waker().clone());
+        watch.wakers.push(cx.waker().clone());
         Poll::Pending
     }
 }
 
 impl Clock for Hands {
     fn now(&self) -> Instant {
-        self.0.lock().unwrap().0
+        self.0.lock().unwrap().now
     }
 
     async fn sleep_until(&self, at: Instant) {
-        Sleep(self.clone(), at).await;
+        self.sleep(at).await;
     }
 }
 
@@ -85,7 +104,7 @@ impl Namespace for Either {
     }
 
     async fn keep(&self) -> Result<Kept, Failure> {
-        Ok(Kept::Lost)
+        Ok(Kept::Lost { lease: Lease::NONE })
     }
 
     async fn release(&self) -> Result<(), Failure> {
@@ -153,7 +172,62 @@ fn w13_published_says_what_each_table_answers_and_not_who_would_be_responsible()
 }
 
 #[test]
-fn w19_the_debug_text_says_what_is_so_and_stopped_only_when_it_is() {
+fn w7_a_stream_of_calls_leaves_no_timers_behind() {
+    let ((publisher, driver), _table, hands) = start(true);
+    let mut pool = LocalPool::new();
+    pool.spawner().spawn_local(driver.run()).unwrap();
+    drop(publisher.add_server(&server("h:1")).unwrap());
+    for at in 0..500 {
+        let name = name(&format!("n{}", at % 7));
+        drop(if at % 3 == 0 {
+            publisher.remove_name(&name)
+        } else {
+            publisher.add_name(&name, Kind::Server)
+        });
+        pool.run_until_stalled();
+        assert!(hands.0.lock().unwrap().sleeps <= 1, "the driver's");
+    }
+}
+
+#[test]
+fn w18_calls_that_race_with_a_stop_are_all_answered() {
+    for round in 0..8 {
+        let ((publisher, driver), table, hands) = start(false);
+        let barrier = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for thread in 0..3 {
+                let (publisher, barrier) = (&publisher, &barrier);
+                scope.spawn(move || {
+                    barrier.wait();
+                    for at in 0..50 {
+                        let name = name(&format!("t{thread}/n{}", at % 5));
+                        let added = publisher.add_name(&name, Kind::Server);
+                        let removed = publisher.remove_name(&name);
+                        // Refused from some moment on, and answered before.
+                        for answer in [added, removed] {
+                            match answer {
+                                Ok(pending) => drop(futures::executor::block_on(pending)),
+                                Err(refused) => assert_eq!(refused, Refused::Stopped),
+                            }
+                        }
+                    }
+                });
+            }
+            scope.spawn(|| futures::executor::block_on(driver.run()));
+            drop(publisher.add_server(&server("h:1")).unwrap());
+            barrier.wait();
+            for _ in 0..round * 20 {
+                std::thread::yield_now();
+            }
+            publisher.stop(hands.now() + secs(5));
+        });
+        assert!(publisher.closed().now_or_never().unwrap().left.is_empty());
+        assert_eq!(table.counters().servers, 0);
+    }
+}
+
+#[test]
+fn w19_w20_the_debug_text_says_what_is_so_and_stopped_only_when_it_is() {
     let ((publisher, driver), _table, hands) = start(false);
     let mut pool = LocalPool::new();
     pool.spawner().spawn_local(driver.run()).unwrap();
@@ -162,7 +236,11 @@ fn w19_the_debug_text_says_what_is_so_and_stopped_only_when_it_is() {
     pool.run_until_stalled();
     let text = format!("{publisher:?}");
     assert!(text.contains("a/b h:1 Mounted(Server): Mounted") && !text.contains("stopped"), "{text}");
-    assert!(!text.starts_with('\n'));
+    assert!(
+        text.starts_with("publisher with 1 tables") && text.lines().all(|line| !line.is_empty()),
+        "{text}"
+    );
+    assert_eq!(text.lines().count(), 2);
     publisher.stop(hands.now() + secs(1));
     pool.run_until_stalled();
     assert!(format!("{publisher:?}").contains("stopped"));
