@@ -19,7 +19,7 @@ impl<E: Engine> Bucket<E> {
             if vbucket.state == VbucketState::Dead {
                 return Err(Error::NotMyVbucket);
             }
-            let live = vbucket.table.iter().filter(|(_, entry)| entry.meta.live);
+            let live = vbucket.table.iter().filter(|(_, entry)| entry.meta().live);
             Ok(live.map(|(key, _)| key).filter(|key| within(range, key)).map(Box::from).collect())
         })?;
         keys.sort_unstable();

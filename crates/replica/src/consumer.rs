@@ -77,7 +77,9 @@ impl<E: Engine> Consumer<E> {
         match Frame::from_message(message)? {
             Frame::Hello { vbuckets } if !self.greeted => {
                 self.greeted = true;
-                vbuckets.into_iter().for_each(|vbucket| self.meet(now, vbucket));
+                for vbucket in vbuckets {
+                    self.meet(now, vbucket);
+                }
                 Ok(())
             }
             Frame::Events { vbucket, stream, events } => {
