@@ -34,7 +34,7 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         "demo",
         &[
             to("See the story and its verdict", "cuttlebone demo"),
-            to("Look at the copy afterwards", "cuttlebone demo --keep"),
+            to("Look at the nodes and at the copy afterwards", "cuttlebone demo --keep"),
         ],
     ),
     ("wire types", &[to("List the types with what they are", "cuttlebone wire types")]),
@@ -286,39 +286,40 @@ const EXAMPLES: &[(&str, &[Example])] = &[
     (
         "node run",
         &[
+            to("Run a node in the foreground", "cuttlebone node run --config /etc/cuttlebone/node.toml"),
             to(
-                "Check a configuration and everything it names",
-                "cuttlebone node run --config node.toml --check",
+                "Find everything that is wrong with a configuration",
+                "cuttlebone node run --config /etc/cuttlebone/node.toml --check",
             ),
             to(
-                "Run, with another directory",
-                "cuttlebone node run --config node.toml --set bucket.dir=/data",
+                "Run it elsewhere, with another directory",
+                "cuttlebone node run --config node.toml --set bucket.dir=/data/bucket --log-format json",
             ),
         ],
     ),
-    ("node status", &[to("See what a node does", "cuttlebone node status --server http://127.0.0.1:7480")]),
+    ("node status", &[to("See what a node does", "cuttlebone node status --server 127.0.0.1:7480")]),
     (
         "node reload",
-        &[to("Read the configuration anew", "cuttlebone node reload --server http://127.0.0.1:7480")],
+        &[to(
+            "Have a node read its configuration anew, and see what has changed",
+            "cuttlebone node reload --server unix:/run/cuttlebone/node",
+        )],
     ),
     (
         "node update start",
-        &[to("Hold persistence back", "cuttlebone node update start --server http://127.0.0.1:7480")],
+        &[to("Hold back what comes from now on", "cuttlebone node update start --server 127.0.0.1:7480")],
     ),
     (
         "node update complete",
-        &[to("Keep what came since", "cuttlebone node update complete --server http://127.0.0.1:7480")],
+        &[to("Keep what came since the start", "cuttlebone node update complete --server 127.0.0.1:7480")],
     ),
     (
         "node update revert",
-        &[to("Undo what came since", "cuttlebone node update revert --server http://127.0.0.1:7480")],
+        &[to("Undo what came since the start", "cuttlebone node update revert --server 127.0.0.1:7480")],
     ),
     (
         "node list-crc",
-        &[to(
-            "List what two nodes have, to compare",
-            "cuttlebone node list-crc --server http://127.0.0.1:7480 > a",
-        )],
+        &[to("Compare what two nodes keep", "cuttlebone node list-crc --server 10.0.0.9:7480 > n1.txt")],
     ),
     (
         "token serve",

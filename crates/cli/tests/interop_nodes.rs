@@ -4,10 +4,10 @@
 
 use core::time::Duration;
 use std::collections::BTreeSet;
-use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use cuttlebone_testkit::{Cluster, Deadline};
+use tokio::time::Instant;
 
 mod running;
 

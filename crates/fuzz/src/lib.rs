@@ -15,6 +15,7 @@ mod mon;
 mod monsync;
 mod mounttable;
 mod msgr;
+mod replica;
 mod store;
 mod tokens;
 mod wire;
@@ -63,6 +64,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "mounttable_table", run: mounttable::table },
     Target { name: "msgr_control", run: msgr::control },
     Target { name: "msgr_frames", run: msgr::frames },
+    Target { name: "replica_consumer", run: replica::consumer },
+    Target { name: "replica_frame", run: replica::frame },
     Target { name: "store_block", run: store::block },
     Target { name: "store_directory", run: store::directory },
     Target { name: "tokens_epochs", run: tokens::epochs },

@@ -19,7 +19,7 @@ const VBUCKET: u16 = 0;
 const KEY: &[u8] = b"count";
 
 impl Source for Counter {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "counter"
     }
 

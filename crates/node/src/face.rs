@@ -4,7 +4,7 @@ use std::sync::Arc;
 use cuttlebone_http::mounts::Mounts;
 use cuttlebone_http::reload::Outcome;
 use cuttlebone_http::{Address, Config, Server, update};
-use cuttlebone_tokens::FenceGate;
+use cuttlebone_tokens::{FenceGate, Registry};
 
 use crate::Ground;
 use crate::part::{Running, Service};
@@ -81,11 +81,10 @@ impl Service for Face {
             }
             let shared = Arc::clone(ground.shared());
             face = face.with_status(move || shared.status());
-            let watchdog = ground.registry().map(|registry| registry.watchdog());
+            let watchdog = ground.registry().map(Registry::watchdog);
             let watched = async {
-                match watchdog {
-                    Some(watchdog) => watchdog.await,
-                    None => {}
+                if let Some(watchdog) = watchdog {
+                    watchdog.await;
                 }
                 core::future::pending::<()>().await;
             };

@@ -1,6 +1,7 @@
 //! Every key, its type and its range.
 
 use core::time::Duration;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use cuttlebone_bucket::BucketLimits;
@@ -53,8 +54,8 @@ pub(super) fn is_section(path: &str) -> bool {
     KEYS.iter().any(|key| key.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
 }
 
-/// Takes everything out of `document`; `None` if something that has to be there is not.
-pub(super) fn config(document: &mut Document) -> Option<Config> {
+/// Takes everything out of `document`. What is missing or wrong it has noted.
+pub(super) fn config(document: &mut Document) -> Config {
     let config = Config {
         name: document.text("node.name").unwrap_or_else(|| "cuttlebone".into()),
         links: links(document),
@@ -67,11 +68,11 @@ pub(super) fn config(document: &mut Document) -> Option<Config> {
         publish: publish(document),
         stop: stop(document),
         log_level: document.text("log.level").unwrap_or_else(|| "info".into()),
-        values: Default::default(),
-        places: Default::default(),
+        values: BTreeMap::new(),
+        places: BTreeMap::new(),
     };
     fits_together(&config, document);
-    Some(config)
+    config
 }
 
 /// What no key says alone.
