@@ -79,6 +79,17 @@ pub(crate) fn peers() -> Result<(), String> {
     Err(advice(&packages, &missing))
 }
 
+/// Installs what Ceph's own client library needs to be built against, for the benchmark that compares with it. Without it
+/// that benchmark has nobody to compare with and says so.
+pub(crate) fn rival() {
+    if std::path::Path::new("/usr/include/cephfs/libcephfs.h").exists() || !is_root() || !on_path("apt-get") {
+        return;
+    }
+    if let Err(error) = apt(&["gcc", "libc6-dev", "libcephfs-dev"]) {
+        eprintln!("{error:#}");
+    }
+}
+
 /// Installs packages of the distribution.
 fn apt(packages: &[&str]) -> Result<()> {
     let mut update = run::command("apt-get", ["update", "-qq"]);

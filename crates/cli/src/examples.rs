@@ -144,6 +144,94 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         &[to("Print changes, one JSON object a line", "cuttlebone fs watch -m 10.0.0.1 --json /home")],
     ),
     (
+        "fs ls",
+        &[
+            to("List a directory with sizes and times", "cuttlebone fs ls -m 10.0.0.1 -l /home"),
+            to(
+                "List what fits a pattern, one JSON object a line",
+                "cuttlebone fs ls -m 10.0.0.1 --json -d /home/*/.bashrc",
+            ),
+        ],
+    ),
+    ("fs stat", &[to("Show everything that is known of a name", "cuttlebone fs stat -m 10.0.0.1 /home/ada")]),
+    (
+        "fs tree",
+        &[to("Draw two levels of directories", "cuttlebone fs tree -m 10.0.0.1 --depth 2 --directories /")],
+    ),
+    (
+        "fs find",
+        &[to(
+            "Find log files, listing 32 directories at a time",
+            "cuttlebone fs find -m 10.0.0.1 --parallel 32 --type f --glob *.log /srv",
+        )],
+    ),
+    (
+        "fs du",
+        &[to(
+            "Sum up each home directory without visiting it",
+            "cuttlebone fs du -m 10.0.0.1 --depth 1 /home",
+        )],
+    ),
+    (
+        "fs changed",
+        &[to(
+            "Print what changed since a moment",
+            "cuttlebone fs changed -m 10.0.0.1 --since 2026-01-31T12:00:00Z /srv",
+        )],
+    ),
+    (
+        "fs mkdir",
+        &[to(
+            "Make a directory and those above it",
+            "cuttlebone fs mkdir -m 10.0.0.1 --parents /srv/data/2026",
+        )],
+    ),
+    (
+        "fs create",
+        &[to(
+            "Make an empty file and wait until it is on disk",
+            "cuttlebone fs create -m 10.0.0.1 --sync /srv/data/ready",
+        )],
+    ),
+    (
+        "fs rm",
+        &[
+            to("See what would go", "cuttlebone fs rm -m 10.0.0.1 --recursive --dry-run /srv/old"),
+            to("Remove it with everything below", "cuttlebone fs rm -m 10.0.0.1 --recursive /srv/old"),
+        ],
+    ),
+    (
+        "fs mv",
+        &[
+            to("Rename", "cuttlebone fs mv -m 10.0.0.1 /srv/new /srv/current"),
+            to("Move into a directory", "cuttlebone fs mv -m 10.0.0.1 /srv/a /srv/b /srv/archive"),
+        ],
+    ),
+    ("fs ln", &[to("Make a symbolic link", "cuttlebone fs ln -m 10.0.0.1 --symbolic current /srv/latest")]),
+    ("fs xattr ls", &[to("List the attributes that are stored", "cuttlebone fs xattr ls -m 10.0.0.1 /srv")]),
+    (
+        "fs xattr get",
+        &[to("Ask how many files are below", "cuttlebone fs xattr get -m 10.0.0.1 /srv ceph.dir.rfiles")],
+    ),
+    (
+        "fs xattr set",
+        &[
+            to(
+                "Limit how many files may be below",
+                "cuttlebone fs xattr set -m 10.0.0.1 /srv ceph.quota.max_files 100000",
+            ),
+            to("Pin a directory to a rank", "cuttlebone fs xattr set -m 10.0.0.1 /srv ceph.dir.pin 1"),
+        ],
+    ),
+    ("fs xattr rm", &[to("Remove an attribute", "cuttlebone fs xattr rm -m 10.0.0.1 /srv user.note")]),
+    (
+        "fs watch",
+        &[to(
+            "Tell of the next change of a directory, then end",
+            "cuttlebone fs watch -m 10.0.0.1 --count 1 /srv/inbox",
+        )],
+    ),
+    (
         "store ls",
         &[
             to("List all keys", "cuttlebone store ls --store /backup/mon"),
