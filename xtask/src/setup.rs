@@ -23,6 +23,7 @@ const TOOLS: &[Tool] = &[
     Tool { program: "ceph-osd", package: "ceph-osd", suite: "interop" },
     Tool { program: "etcd", package: "etcd-server", suite: "interop" },
     Tool { program: "etcdctl", package: "etcd-client", suite: "interop" },
+    Tool { program: "chromium", package: "chromium", suite: "interop" },
     // At build time, by the client of etcd alone.
     Tool { program: "protoc", package: "protobuf-compiler", suite: "interop" },
     Tool { program: "setpriv", package: "util-linux", suite: "interop" },
@@ -82,7 +83,10 @@ pub(crate) fn peers() -> Result<(), String> {
 /// Installs what Ceph's own client library needs to be built against, for the benchmark that compares with it. Without it
 /// that benchmark has nobody to compare with and says so.
 pub(crate) fn rival() {
-    if std::path::Path::new("/usr/include/cephfs/libcephfs.h").exists() || !is_root() || !on_path("apt-get") {
+    if std::path::Path::new("/usr/include/cephfs/libcephfs.h").exists()
+        || !run::is_root()
+        || !on_path("apt-get")
+    {
         return;
     }
     if let Err(error) = apt(&["gcc", "libc6-dev", "libcephfs-dev"]) {

@@ -22,7 +22,7 @@ const SUITES: &[Suite] = &[
         name: "unit",
         filter: Some(
             "not (package(cuttlebone-interop) | package(cuttlebone-sim) | package(cuttlebone-fuzz) \
-             | binary(/^(interop|stock_tools|golden|tables|properties|pulls|sim|kill|crash|liars)/))",
+             | binary(/^(interop|stock_tools|golden|tables|model|properties|pulls|sim|kill|crash|liars)/))",
         ),
         peers: false,
     },
@@ -30,7 +30,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "table", filter: Some("binary(/^tables/)"), peers: false },
     Suite {
         name: "model",
-        filter: Some("binary(/^(properties|pulls)/) | test(/^name::model::/)"),
+        filter: Some("binary(/^(model|properties|pulls)/) | test(/^name::model::/)"),
         peers: false,
     },
     Suite { name: "sim", filter: Some("package(cuttlebone-sim) | binary(/^sim/)"), peers: false },

@@ -74,7 +74,8 @@ impl<E> Clone for Bucket<E> {
     }
 }
 
-/// Locks are taken in this order: `update`, `writer`, `vbuckets`, one vbucket after another by number, `chance`. Those of
+/// Locks are taken in this order: `update`, `writer`, `vbuckets`, one vbucket after another by number, a
+/// part of its table, `chance`. Those of
 /// `signal` and `fetches` are taken with no other but each their own.
 #[derive(Debug)]
 struct Shared<E> {

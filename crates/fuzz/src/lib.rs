@@ -5,6 +5,7 @@
 //! (nightly); the test suite replays `corpus/<target>/` through the same functions on stable.
 
 mod auth;
+mod bucket;
 mod cli;
 mod http;
 mod link;
@@ -33,6 +34,9 @@ pub struct Target {
 /// Every target, in the order of their names.
 pub const TARGETS: &[Target] = &[
     Target { name: "auth_payload", run: auth::payload },
+    Target { name: "bucket_document", run: bucket::document },
+    Target { name: "bucket_row", run: bucket::row },
+    Target { name: "bucket_segment", run: bucket::segment },
     Target { name: "cli_conf", run: cli::conf },
     Target { name: "cli_mon_host", run: cli::mon_host },
     Target { name: "cli_reencode", run: cli::reencode },
