@@ -104,7 +104,7 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         "fs find",
         &[to(
             "Find files by their names, 64 directories at a time",
-            "cuttlebone fs find -m 10.0.0.1 --name '*.iso' --type f --parallel 64 /",
+            "cuttlebone fs find -m 10.0.0.1 --glob '*.iso' --type f --parallel 64 /",
         )],
     ),
     ("fs du", &[to("Sum up each home", "cuttlebone fs du -m 10.0.0.1 -d 1 /home")]),
