@@ -205,7 +205,7 @@ impl Truth {
                 self.at(stored.seqno.0);
             }
             Err(error) => {
-                assert!(matches!(error, Error::NotFound) && !self.now.contains_key(&key), "{error}")
+                assert!(matches!(error, Error::NotFound) && !self.now.contains_key(&key), "{error}");
             }
         }
     }

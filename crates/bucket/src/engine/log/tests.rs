@@ -269,6 +269,29 @@ fn the_front_goes_by_whole_segments_and_documents_stay() {
 }
 
 #[test]
+fn a_segment_that_cannot_be_removed_keeps_those_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = LogEngine::open(folder.path()).unwrap();
+    for text in ["one", "two", "three"] {
+        write(&engine, &[text]).unwrap();
+        engine.writer().current = None;
+    }
+    let (file, aside) = (files(folder.path())[0].clone(), folder.path().join("aside"));
+    // A folder of that name that is not empty is nothing that a file's removal could remove.
+    std::fs::rename(&file, &aside).unwrap();
+    std::fs::create_dir_all(file.join("full")).unwrap();
+    let remove_before = engine.span().end;
+    engine.apply(&WriteBatch { remove_before, ..WriteBatch::default() }).unwrap();
+    assert_eq!((all(&engine).unwrap().len(), files(folder.path()).len()), (3, 4));
+    std::fs::remove_dir_all(&file).unwrap();
+    std::fs::rename(&aside, &file).unwrap();
+    write(&engine, &["four"]).unwrap();
+    assert_eq!(all(&engine).unwrap(), ["four"]);
+    drop(engine);
+    assert_eq!(all(&LogEngine::open(folder.path()).unwrap()).unwrap(), ["four"]);
+}
+
+#[test]
 fn rows_are_read_frame_by_frame_from_where_the_last_call_ended() {
     let folder = tempfile::tempdir().unwrap();
     let engine = LogEngine::open(folder.path()).unwrap();
