@@ -91,6 +91,146 @@ const EXAMPLES: &[(&str, &[Example])] = &[
             ),
         ],
     ),
+    ("fs ls", &[to("List a directory with its details", "cuttlebone fs ls --mon 10.0.0.1 -l /home")]),
+    (
+        "fs stat",
+        &[to("Show everything that is known of a name", "cuttlebone fs stat -m 10.0.0.1 /home/alice")],
+    ),
+    (
+        "fs tree",
+        &[to("Draw two levels of directories", "cuttlebone fs tree -m 10.0.0.1 -L 2 --directories /")],
+    ),
+    (
+        "fs find",
+        &[to(
+            "Find files by their names, 64 directories at a time",
+            "cuttlebone fs find -m 10.0.0.1 --name '*.iso' --type f --parallel 64 /",
+        )],
+    ),
+    ("fs du", &[to("Sum up each home", "cuttlebone fs du -m 10.0.0.1 -d 1 /home")]),
+    (
+        "fs changed",
+        &[to(
+            "List what a nightly backup has to look at",
+            "cuttlebone fs changed -m 10.0.0.1 --since 2026-01-31T12:00:00Z /home",
+        )],
+    ),
+    (
+        "fs mkdir",
+        &[to("Make a directory and those above it", "cuttlebone fs mkdir -m 10.0.0.1 --parents /a/b/c")],
+    ),
+    ("fs create", &[to("Make two empty files", "cuttlebone fs create -m 10.0.0.1 /a/one /a/two")]),
+    (
+        "fs rm",
+        &[
+            to("See what would go", "cuttlebone fs rm -m 10.0.0.1 --recursive --dry-run /a"),
+            to("Remove a directory with everything below it", "cuttlebone fs rm -m 10.0.0.1 --recursive /a"),
+        ],
+    ),
+    ("fs mv", &[to("Rename", "cuttlebone fs mv -m 10.0.0.1 /a/one /a/three")]),
+    ("fs ln", &[to("Make a symbolic link", "cuttlebone fs ln -m 10.0.0.1 --symbolic ../a /b/a")]),
+    ("fs xattr ls", &[to("List the attributes of a directory", "cuttlebone fs xattr ls -m 10.0.0.1 /home")]),
+    (
+        "fs xattr get",
+        &[to("Ask how many bytes are below", "cuttlebone fs xattr get -m 10.0.0.1 /home ceph.dir.rbytes")],
+    ),
+    (
+        "fs xattr set",
+        &[to("Set a quota", "cuttlebone fs xattr set -m 10.0.0.1 /home ceph.quota.max_files 100000")],
+    ),
+    ("fs xattr rm", &[to("Remove a note", "cuttlebone fs xattr rm -m 10.0.0.1 /home user.note")]),
+    (
+        "fs watch",
+        &[to("Print changes, one JSON object a line", "cuttlebone fs watch -m 10.0.0.1 --json /home")],
+    ),
+    (
+        "fs ls",
+        &[
+            to("List a directory with sizes and times", "cuttlebone fs ls -m 10.0.0.1 -l /home"),
+            to(
+                "List what fits a pattern, one JSON object a line",
+                "cuttlebone fs ls -m 10.0.0.1 --json -d /home/*/.bashrc",
+            ),
+        ],
+    ),
+    ("fs stat", &[to("Show everything that is known of a name", "cuttlebone fs stat -m 10.0.0.1 /home/ada")]),
+    (
+        "fs tree",
+        &[to("Draw two levels of directories", "cuttlebone fs tree -m 10.0.0.1 --depth 2 --directories /")],
+    ),
+    (
+        "fs find",
+        &[to(
+            "Find log files, listing 32 directories at a time",
+            "cuttlebone fs find -m 10.0.0.1 --parallel 32 --type f --glob *.log /srv",
+        )],
+    ),
+    (
+        "fs du",
+        &[to(
+            "Sum up each home directory without visiting it",
+            "cuttlebone fs du -m 10.0.0.1 --depth 1 /home",
+        )],
+    ),
+    (
+        "fs changed",
+        &[to(
+            "Print what changed since a moment",
+            "cuttlebone fs changed -m 10.0.0.1 --since 2026-01-31T12:00:00Z /srv",
+        )],
+    ),
+    (
+        "fs mkdir",
+        &[to(
+            "Make a directory and those above it",
+            "cuttlebone fs mkdir -m 10.0.0.1 --parents /srv/data/2026",
+        )],
+    ),
+    (
+        "fs create",
+        &[to(
+            "Make an empty file and wait until it is on disk",
+            "cuttlebone fs create -m 10.0.0.1 --sync /srv/data/ready",
+        )],
+    ),
+    (
+        "fs rm",
+        &[
+            to("See what would go", "cuttlebone fs rm -m 10.0.0.1 --recursive --dry-run /srv/old"),
+            to("Remove it with everything below", "cuttlebone fs rm -m 10.0.0.1 --recursive /srv/old"),
+        ],
+    ),
+    (
+        "fs mv",
+        &[
+            to("Rename", "cuttlebone fs mv -m 10.0.0.1 /srv/new /srv/current"),
+            to("Move into a directory", "cuttlebone fs mv -m 10.0.0.1 /srv/a /srv/b /srv/archive"),
+        ],
+    ),
+    ("fs ln", &[to("Make a symbolic link", "cuttlebone fs ln -m 10.0.0.1 --symbolic current /srv/latest")]),
+    ("fs xattr ls", &[to("List the attributes that are stored", "cuttlebone fs xattr ls -m 10.0.0.1 /srv")]),
+    (
+        "fs xattr get",
+        &[to("Ask how many files are below", "cuttlebone fs xattr get -m 10.0.0.1 /srv ceph.dir.rfiles")],
+    ),
+    (
+        "fs xattr set",
+        &[
+            to(
+                "Limit how many files may be below",
+                "cuttlebone fs xattr set -m 10.0.0.1 /srv ceph.quota.max_files 100000",
+            ),
+            to("Pin a directory to a rank", "cuttlebone fs xattr set -m 10.0.0.1 /srv ceph.dir.pin 1"),
+        ],
+    ),
+    ("fs xattr rm", &[to("Remove an attribute", "cuttlebone fs xattr rm -m 10.0.0.1 /srv user.note")]),
+    (
+        "fs watch",
+        &[to(
+            "Tell of the next change of a directory, then end",
+            "cuttlebone fs watch -m 10.0.0.1 --count 1 /srv/inbox",
+        )],
+    ),
     (
         "store ls",
         &[
@@ -144,6 +284,43 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         )],
     ),
     (
+        "node run",
+        &[
+            to(
+                "Check a configuration and everything it names",
+                "cuttlebone node run --config node.toml --check",
+            ),
+            to(
+                "Run, with another directory",
+                "cuttlebone node run --config node.toml --set bucket.dir=/data",
+            ),
+        ],
+    ),
+    ("node status", &[to("See what a node does", "cuttlebone node status --server http://127.0.0.1:7480")]),
+    (
+        "node reload",
+        &[to("Read the configuration anew", "cuttlebone node reload --server http://127.0.0.1:7480")],
+    ),
+    (
+        "node update start",
+        &[to("Hold persistence back", "cuttlebone node update start --server http://127.0.0.1:7480")],
+    ),
+    (
+        "node update complete",
+        &[to("Keep what came since", "cuttlebone node update complete --server http://127.0.0.1:7480")],
+    ),
+    (
+        "node update revert",
+        &[to("Undo what came since", "cuttlebone node update revert --server http://127.0.0.1:7480")],
+    ),
+    (
+        "node list-crc",
+        &[to(
+            "List what two nodes have, to compare",
+            "cuttlebone node list-crc --server http://127.0.0.1:7480 > a",
+        )],
+    ),
+    (
         "token serve",
         &[to(
             "Serve this machine, with epochs that survive a restart",
@@ -170,6 +347,49 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         &[to(
             "End the current incarnation of a name",
             "cuttlebone token revoke --server unix:/run/cuttlebone/tokens agent",
+        )],
+    ),
+    (
+        "mount serve",
+        &[to(
+            "Serve a table to this machine",
+            "cuttlebone mount serve --listen unix:/run/cuttlebone/mounts --state /var/lib/cuttlebone/mounts",
+        )],
+    ),
+    (
+        "mount ls",
+        &[to(
+            "List everything below a name",
+            "cuttlebone mount ls --table unix:/run/cuttlebone/mounts cell7/...",
+        )],
+    ),
+    (
+        "mount resolve",
+        &[to(
+            "Find the servers of a name",
+            "cuttlebone mount resolve --table unix:/run/cuttlebone/mounts cell7/store",
+        )],
+    ),
+    (
+        "mount publish",
+        &[to(
+            "Keep a name for as long as a server accepts connections",
+            "cuttlebone mount publish --table unix:/run/cuttlebone/mounts --name cell7/store --server 10.0.0.1:7000 \
+             --ready tcp -- the-server",
+        )],
+    ),
+    (
+        "mount unmount",
+        &[to(
+            "Take one server from a name",
+            "cuttlebone mount unmount --table unix:/run/cuttlebone/mounts cell7/store --server 10.0.0.1:7000",
+        )],
+    ),
+    (
+        "mount watch",
+        &[to(
+            "Follow a name, one JSON object a line",
+            "cuttlebone mount watch --table unix:/run/cuttlebone/mounts --json cell7/store",
         )],
     ),
     (

@@ -77,7 +77,7 @@ fn a_tree_is_made_looked_at_and_removed() -> Result<()> {
             "└── two.txt"
         ]
     );
-    let found = fs.json(&["find", "/a", "--name", "*.txt", "--type", "f"])?;
+    let found = fs.json(&["find", "/a", "--glob", "*.txt", "--type", "f"])?;
     assert_eq!(paths(&found), BTreeSet::from(["/a/one.txt", "/a/two.txt", "/a/b/three.txt"]));
     assert_eq!(found[0]["schema"], json!(1));
     let stat = &fs.json(&["stat", "/a/one.txt"])?[0];

@@ -10,6 +10,7 @@ mod metadata;
 mod monitors;
 mod notice;
 mod ops;
+mod paging;
 mod place;
 mod read_dir;
 mod vxattr;

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use cuttlebone_mds::{AttrChanges, Call, CapBits, Errno, Extra, Name, PageFlags, XattrMode};
+use cuttlebone_mds::{AttrChanges, Call, CapBits, Errno, Extra, Ino, Name, PageFlags, XattrMode};
 
 use crate::handle::refused;
 use crate::metadata::{Kind, PERMISSION_BITS};
@@ -25,6 +25,26 @@ impl FileSystem {
             }
         };
         self.target(op, &place, reply).await
+    }
+
+    /// The inode that a name stands for, and what it is. Other attributes may be older than what other clients have made of
+    /// them, which is why this waits for nobody.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with what the server says.
+    pub async fn lookup(&self, place: impl Into<Place>) -> Result<(Ino, Kind), Error> {
+        let (op, place) = ("lookup", place.into());
+        let want = CapBits::PIN;
+        let answer = match place.split() {
+            None => self.call(op, &place, Call::GetAttr { target: place.base().into(), want }).await?,
+            Some((dir, name)) => {
+                let entry = self.entry_in(op, &place, &dir, name).await?;
+                self.call(op, &place, Call::Lookup { entry, want }).await?
+            }
+        };
+        let metadata = self.target(op, &place, answer).await?;
+        Ok((metadata.ino, metadata.kind))
     }
 
     /// What is in a directory, with attributes, page by page as they are asked for.

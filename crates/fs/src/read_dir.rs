@@ -1,21 +1,16 @@
 use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll};
-use std::collections::VecDeque;
 
 use bytes::Bytes;
-use cuttlebone_mds::{Answer, Call, DirEntry, Extra, Frag, Name, PageFlags, Target};
+use cuttlebone_mds::{Answer, Call, Extra, NameHash, Target};
 use futures_core::Stream;
 
+use crate::paging::Paging;
 use crate::{Error, FileSystem, Metadata, Place};
 
 /// What is done, as errors tell it.
 const OP: &str = "readdir";
-/// The part of a name's hash that orders a directory.
-///
-/// Source: `torvalds/linux:include/linux/ceph/ceph_frag.h`, `ceph_frag_value`.
-const HASH_MASK: u32 = 0xff_ffff;
-
 /// An entry of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -43,13 +38,8 @@ pub struct ReadDir {
     /// The directory, once it is known.
     dir: Option<Target>,
     page_entries: u32,
-    frag: Frag,
-    after: Option<Name>,
-    /// Where the last entry stands in the order of the whole directory.
-    position: Option<(u32, Bytes)>,
-    entries: VecDeque<Entry>,
+    paging: Paging,
     asking: Option<Asking>,
-    done: bool,
 }
 
 /// An answer, and where the question went.
@@ -62,25 +52,14 @@ impl fmt::Debug for ReadDir {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReadDir")
             .field("place", &self.place)
-            .field("done", &self.done)
+            .field("done", &self.paging.is_done)
             .finish_non_exhaustive()
     }
 }
 
 impl ReadDir {
     pub(crate) fn new(fs: FileSystem, place: Place, page_entries: u32) -> Self {
-        Self {
-            fs,
-            place,
-            dir: None,
-            page_entries,
-            frag: Frag::WHOLE,
-            after: None,
-            position: None,
-            entries: VecDeque::new(),
-            asking: None,
-            done: false,
-        }
+        Self { fs, place, dir: None, page_entries, paging: Paging::new(), asking: None }
     }
 
     /// The next entry; `None` at the end.
@@ -94,7 +73,7 @@ impl ReadDir {
 
     fn ask(&self) -> Asking {
         let (fs, place, known) = (self.fs.same(), self.place.clone(), self.dir.clone());
-        let (frag, after, entries_max) = (self.frag, self.after.clone(), self.page_entries);
+        let (frag, after, entries_max) = (self.paging.frag, self.paging.after.clone(), self.page_entries);
         Box::pin(async move {
             let dir = match known {
                 Some(dir) => dir,
@@ -106,42 +85,13 @@ impl ReadDir {
         })
     }
 
-    /// Takes a page in, and notes where the next one begins.
     fn on_page(&mut self, page: Page) -> Result<(), &'static str> {
         let Answer { target, extra, .. } = *page.answer;
         let Extra::Page(listed) = extra else { return Err("a listing without entries") };
-        let hash = target.map(|dir| dir.dir_layout.hash);
         self.dir = Some(page.dir);
-        let before = self.entries.len();
-        for DirEntry { name, inode, .. } in listed.entries {
-            // The server sorts a fragment by hash and name, and fragments by hash. So whatever happens to the fragments
-            // between two pages, what is not behind the last entry has been listed.
-            let position = (hash.map_or(0, |hash| hash.of(&name) & HASH_MASK), name.clone());
-            if listed.flags.contains(PageFlags::HASH_ORDER) && self.position.as_ref() >= Some(&position) {
-                continue;
-            }
-            self.position = Some(position);
-            self.entries.push_back(Entry { name, metadata: inode.into() });
-        }
-        if listed.flags.contains(PageFlags::END) {
-            let Some(next) = listed.frag.frag.next() else {
-                self.done = true;
-                return Ok(());
-            };
-            // Fragments that go back would go on for ever.
-            if next.value() <= self.frag.value() {
-                return Err("fragments out of order");
-            }
-            (self.frag, self.after) = (next, None);
-            return Ok(());
-        }
-        if self.entries.len() == before {
-            return Err("a page that leads nowhere");
-        }
-        self.frag = listed.frag.frag;
-        let last = self.entries.back().map(|entry| Name::new(entry.name.clone()));
-        self.after = Some(last.and_then(Result::ok).ok_or("a name that is none")?);
-        Ok(())
+        // Every directory of today has the same hash; one whose server says nothing about itself has it, too.
+        let hash = target.map_or(NameHash::RJENKINS, |dir| dir.dir_layout.hash);
+        self.paging.take(listed, hash)
     }
 }
 
@@ -150,10 +100,10 @@ impl Stream for ReadDir {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            if let Some(entry) = self.entries.pop_front() {
+            if let Some(entry) = self.paging.entries.pop_front() {
                 return Poll::Ready(Some(Ok(entry)));
             }
-            if self.done {
+            if self.paging.is_done {
                 return Poll::Ready(None);
             }
             if self.asking.is_none() {
@@ -170,8 +120,8 @@ impl Stream for ReadDir {
                 }
                 Err(error) => error,
             };
-            self.done = true;
-            self.entries.clear();
+            self.paging.is_done = true;
+            self.paging.entries.clear();
             return Poll::Ready(Some(Err(failed)));
         }
     }

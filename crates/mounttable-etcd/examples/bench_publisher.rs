@@ -69,7 +69,7 @@ async fn measure(endpoint: &str, entries: usize) {
     let mut keeps = Vec::new();
     for _ in 0..KEEPS {
         let start = Instant::now();
-        assert!(matches!(batched.keep().await, Ok(Kept::For(_))));
+        assert!(matches!(batched.keep().await, Ok(Kept::For { .. })));
         keeps.push(start.elapsed());
     }
     keeps.sort();

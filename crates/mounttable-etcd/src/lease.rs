@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use cuttlebone_mounttable::{Failure, Kept, Ttl};
+use cuttlebone_mounttable::{Failure, Kept, Lease, Ttl};
 use etcd_client::{Client, Error, LeaseKeepAliveStream, LeaseKeeper};
 use tokio::sync::Mutex;
 
@@ -13,48 +13,57 @@ use crate::namespace::{is_lease_not_found, unreachable};
 pub(crate) struct Granted {
     pub(crate) id: i64,
     pub(crate) ttl: Duration,
+    pub(crate) number: Lease,
 }
 
-/// Begins a lease when the first entry is mounted, and another one after a loss was reported.
+/// Begins a lease when the first entry is mounted, and another one after a loss.
+///
+/// Any call can be given up at any point, so a loss may be found and told to nobody. The numbers of the leases make up
+/// for that.
 #[derive(Debug, Default)]
-pub(crate) struct Lease {
-    held: Mutex<Option<Granted>>,
+pub(crate) struct Leases {
+    held: Mutex<Held>,
     /// Taken out for the time of a question, so that one which is given up takes its stream with it: the answer could
     /// be taken for that of the next question otherwise.
     stream: Mutex<Option<(LeaseKeeper, LeaseKeepAliveStream)>>,
 }
 
-impl Lease {
+#[derive(Debug, Default)]
+struct Held {
+    granted: Option<Granted>,
+    begun: u64,
+}
+
+impl Leases {
     /// The lease there is, or a new one.
     pub(crate) async fn ensure(&self, client: &Client, ttl: Ttl) -> Result<Granted, Failure> {
         let mut held = self.held.lock().await;
-        if let Some(granted) = *held {
+        if let Some(granted) = held.granted {
             return Ok(granted);
         }
         let seconds = i64::try_from(ttl.as_whole_seconds()).unwrap_or(i64::MAX).min(TTL_SECONDS_MAX);
         let answer = client.lease_client().grant(seconds, None).await.map_err(unreachable)?;
         let seconds = u64::try_from(answer.ttl()).unwrap_or(0);
-        let granted = Granted { id: answer.id(), ttl: Duration::from_secs(seconds) };
-        *held = Some(granted);
+        held.begun += 1;
+        let granted =
+            Granted { id: answer.id(), ttl: Duration::from_secs(seconds), number: Lease(held.begun) };
+        held.granted = Some(granted);
         Ok(granted)
     }
 
-    /// The lease turned out to be gone: `true` for the first who finds that.
-    pub(crate) async fn lost(&self, id: i64) -> bool {
+    /// The lease turned out to be gone.
+    pub(crate) async fn lost(&self, id: i64) {
         let mut held = self.held.lock().await;
-        let first = held.is_some_and(|granted| granted.id == id);
-        if first {
-            *held = None;
-            drop(held);
-            *self.stream.lock().await = None;
-        }
-        first
+        // Somebody else may have found that before, and begun another one.
+        held.granted = held.granted.filter(|granted| granted.id != id);
     }
 
     pub(crate) async fn keep(&self, client: &Client) -> Result<Kept, Failure> {
-        let Some(granted) = *self.held.lock().await else {
-            return Err(Failure::Foreign { reason: "there is no lease to keep".into() });
+        let (granted, begun) = {
+            let held = self.held.lock().await;
+            (held.granted, held.begun)
         };
+        let Some(granted) = granted else { return Ok(Kept::Lost { lease: Lease(begun) }) };
         let stream = self.stream.lock().await.take();
         let answer = match stream.filter(|(keeper, _)| keeper.id() == granted.id) {
             Some(stream) => ask(stream).await,
@@ -64,23 +73,18 @@ impl Lease {
         match answer {
             Ok(Some(stream)) => {
                 *self.stream.lock().await = Some(stream);
-                Ok(Kept::For(granted.ttl))
+                Ok(Kept::For { left: granted.ttl, lease: granted.number })
             }
-            Ok(None) => self.report_lost(granted.id).await,
-            Err(error) if is_lease_not_found(&error) => self.report_lost(granted.id).await,
-            Err(error) => Err(unreachable(error)),
+            Err(error) if !is_lease_not_found(&error) => Err(unreachable(error)),
+            _ => {
+                self.lost(granted.id).await;
+                Ok(Kept::Lost { lease: granted.number })
+            }
         }
-    }
-
-    async fn report_lost(&self, id: i64) -> Result<Kept, Failure> {
-        if self.lost(id).await {
-            return Ok(Kept::Lost);
-        }
-        Err(Failure::Foreign { reason: "the lease was replaced meanwhile".into() })
     }
 
     pub(crate) async fn release(&self, client: &Client) -> Result<(), Failure> {
-        let Some(granted) = *self.held.lock().await else { return Ok(()) };
+        let Some(granted) = self.held.lock().await.granted else { return Ok(()) };
         match client.lease_client().revoke(granted.id).await {
             Ok(_) => {}
             Err(error) if is_lease_not_found(&error) => {}

@@ -5,11 +5,14 @@ use cuttlebone_mounttable::{
     Before, Directory, Epoch, Failure, Found, Kept, Kind, Mount, Mounted, Name, Namespace, Pattern,
     Placement, Resolved, Revision, Server, Ttl, Upkeep, Withdrawal,
 };
-use etcd_client::{Client, ConnectOptions, Error, PutOptions, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{
+    Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, PutOptions, ResponseHeader, Txn, TxnOp,
+    TxnOpResponse,
+};
 use futures::stream::{self, Stream, StreamExt};
 
 use crate::key::Entry;
-use crate::lease::Lease;
+use crate::lease::Leases;
 use crate::read::{Reader, Snapshot, Watch};
 
 /// Operations in one transaction. Source: `etcd-io/etcd:embed/config.go`, DefaultMaxTxnOps.
@@ -103,7 +106,7 @@ pub struct EtcdNamespace {
     reader: Reader,
     /// Tells the keys of this value from those of every other, whatever epochs they use.
     owner: u64,
-    lease: Lease,
+    lease: Leases,
 }
 
 impl EtcdNamespace {
@@ -116,7 +119,7 @@ impl EtcdNamespace {
         let client = Client::connect(&config.endpoints, Some(config.options())).await.map_err(unreachable)?;
         let owner = getrandom::u64().map_err(|error| Failure::Unreachable { reason: error.to_string() })?;
         let reader = Reader { client, root: config.root.clone() };
-        Ok(Self { reader, owner, lease: Lease::default() })
+        Ok(Self { reader, owner, lease: Leases::default() })
     }
 
     /// Every mount that matches, as of one revision.
@@ -177,27 +180,35 @@ impl EtcdNamespace {
         let answer = match self.reader.client.kv_client().txn(txn).await {
             Ok(answer) => answer,
             Err(error) if is_lease_not_found(&error) => {
-                let first = self.lease.lost(lease.id).await;
-                let replaced = || Failure::Unreachable { reason: "the lease was replaced meanwhile".into() };
-                return Err(if first { Failure::LeaseLost } else { replaced() });
+                self.lease.lost(lease.id).await;
+                return Err(Failure::LeaseLost { lease: lease.number });
             }
             Err(error) => return Err(unreachable(error)),
         };
         let ttl = Ttl::new(lease.ttl).unwrap_or(Ttl::FOREVER);
-        let answers = answer.op_responses().into_iter().map(|answer| match answer {
-            TxnOpResponse::Put(put) if put.prev_key().is_some() => Mounted::new(ttl, Before::Present),
-            _ => Mounted::new(ttl, Before::Absent),
+        let answers = answer.op_responses().into_iter().map(|answer| {
+            let present = matches!(&answer, TxnOpResponse::Put(put) if put.prev_key().is_some());
+            let before = if present { Before::Present } else { Before::Absent };
+            Mounted::new(ttl, before).with_lease(lease.number)
         });
         Ok(answers.collect())
     }
 
+    /// Deletes keys as they are now. A request that is delivered late finds a key that was put again meanwhile to be
+    /// newer, and leaves it.
     async fn delete_all(&self, batch: &[Withdrawal]) -> Result<(), Failure> {
+        let mut client = self.reader.client.kv_client();
+        let glance = GetOptions::new().with_count_only();
+        let seen = client.get(self.reader.root.as_str(), Some(glance)).await.map_err(unreachable)?;
+        let seen = seen.header().map_or(0, ResponseHeader::revision);
         let delete = |gone: &Withdrawal| {
             let entry = self.entry(&gone.name, &gone.server, gone.epoch, Kind::Server);
-            TxnOp::delete(entry.key(&self.reader.root), None)
+            let key = entry.key(&self.reader.root);
+            let is_not_newer = Compare::mod_revision(key.clone(), CompareOp::Less, seen.saturating_add(1));
+            TxnOp::txn(Txn::new().when([is_not_newer]).and_then([TxnOp::delete(key, None)]))
         };
         let txn = Txn::new().and_then(batch.iter().map(delete).collect::<Vec<_>>());
-        self.reader.client.kv_client().txn(txn).await.map(drop).map_err(unreachable)
+        client.txn(txn).await.map(drop).map_err(unreachable)
     }
 }
 

@@ -7,7 +7,8 @@ mod support;
 use core::time::Duration;
 
 use cuttlebone_mounttable::{
-    Epoch, Event, Failure, Kept, Kind, Mount, Name, Namespace, Pattern, Ttl, Watched, Withdrawal,
+    Directory, Epoch, Event, Failure, Kept, Kind, Lease, Mount, Name, Namespace, Pattern, Ttl, Watched,
+    Withdrawal,
 };
 use cuttlebone_mounttable_etcd::{Config, EtcdNamespace};
 use cuttlebone_publisher::EntryStatus;
@@ -63,20 +64,24 @@ async fn a_late_withdrawal_of_an_old_incarnation_leaves_the_new_ones_entry() {
 }
 
 #[tokio::test]
-async fn a_lease_revoked_behind_our_back_is_reported_once_and_the_next_mount_begins_another() {
+async fn a_lease_revoked_behind_our_back_is_reported_and_the_next_mount_begins_another() {
     let cluster = Cluster::start(1).await;
     let etcd = connect(&cluster).await;
     assert!(etcd.mount(vec![mount("a", "h:1")]).await[0].is_ok());
-    assert!(matches!(etcd.keep().await, Ok(Kept::For(_))));
-    assert!(matches!(etcd.keep().await, Ok(Kept::For(_))), "over the stream that is open now");
+    assert!(matches!(etcd.keep().await, Ok(Kept::For { .. })));
+    assert!(matches!(etcd.keep().await, Ok(Kept::For { .. })), "over the stream that is open now");
     revoke_all(&cluster).await;
-    assert_eq!(etcd.keep().await, Ok(Kept::Lost));
-    assert!(matches!(etcd.keep().await, Err(Failure::Foreign { .. })), "once");
-    assert!(etcd.mount(vec![mount("a", "h:1")]).await[0].is_ok());
+    assert_eq!(etcd.keep().await, Ok(Kept::Lost { lease: Lease(1) }));
+    assert_eq!(
+        etcd.keep().await,
+        Ok(Kept::Lost { lease: Lease(1) }),
+        "and again, since the first answer may have been given up"
+    );
+    assert_eq!(etcd.mount(vec![mount("a", "h:1")]).await[0].as_ref().unwrap().lease, Lease(2));
     revoke_all(&cluster).await;
-    assert_eq!(etcd.mount(vec![mount("b", "h:1")]).await, [Err(Failure::LeaseLost)]);
-    assert!(etcd.mount(vec![mount("b", "h:1")]).await[0].is_ok());
-    assert!(matches!(etcd.keep().await, Ok(Kept::For(_))));
+    assert_eq!(etcd.mount(vec![mount("b", "h:1")]).await, [Err(Failure::LeaseLost { lease: Lease(2) })]);
+    assert_eq!(etcd.mount(vec![mount("b", "h:1")]).await[0].as_ref().unwrap().lease, Lease(3));
+    assert!(matches!(etcd.keep().await, Ok(Kept::For { .. })));
 }
 
 async fn revoke_all(cluster: &Cluster) {
@@ -129,6 +134,50 @@ async fn a_listing_of_many_pages_is_complete() {
 }
 
 #[tokio::test]
+async fn a_glob_tells_what_matches_and_the_mounts_that_lead_on() {
+    let cluster = Cluster::start(1).await;
+    let etcd = connect(&cluster).await;
+    let table = mount("mt", "h:1/home").with_kind(Kind::Table);
+    assert!(
+        etcd.mount(vec![table, mount("a/b", "h:2"), mount("a/c/d", "h:3")]).await.iter().all(Result::is_ok)
+    );
+    for (base, pattern, expected) in [
+        ("", "...", "a/b a/c/d mt"),
+        ("", "a/*", "a/b"),
+        ("a", "*/d", "b c/d"),
+        ("", "mt/x/*", "mt"),
+        ("mt/x", "*", ""),
+        ("", "nothing/...", "-"),
+    ] {
+        let found = etcd.glob(name(base), Pattern::parse(pattern).unwrap());
+        let mut found: Vec<_> = found.map(Result::unwrap).collect().await;
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        let names: Vec<_> = found.iter().map(|found| found.name.to_string()).collect();
+        let names = if names.is_empty() { "-".into() } else { names.join(" ") };
+        assert_eq!(names, expected, "{base} {pattern}");
+        if base == "mt/x" {
+            assert_eq!(
+                found[0].servers[0].server,
+                server("h:1/home/x"),
+                "what is left of the name is asked there"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_name_is_emptied_whoever_mounted_its_servers() {
+    let cluster = Cluster::start(1).await;
+    let (one, other) = (connect(&cluster).await, connect(&cluster).await);
+    assert!(one.mount(vec![mount("a", "h:1"), mount("a", "h:2"), mount("a/b", "h:1")]).await[0].is_ok());
+    assert!(other.mount(vec![mount("a", "h:1").with_epoch(Epoch(3))]).await[0].is_ok());
+    other.remove(&name("a"), Some(&server("h:1"))).await.unwrap();
+    assert_eq!(one.resolve(name("a")).await.unwrap().servers.len(), 1);
+    other.remove(&name("a"), None).await.unwrap();
+    assert_eq!(one.resolve(name("a/b")).await.unwrap().mount, name("a/b"), "what lies below stays");
+}
+
+#[tokio::test]
 async fn a_user_and_a_password_are_used_and_their_absence_is_refused() {
     let cluster = Cluster::start(1).await;
     for command in [
@@ -148,7 +197,7 @@ async fn a_user_and_a_password_are_used_and_their_absence_is_refused() {
     assert!(!format!("{config:?}").contains("secret"));
     let etcd = EtcdNamespace::connect(&config).await.unwrap();
     assert!(etcd.mount(vec![mount("a", "h:1")]).await[0].is_ok());
-    assert!(matches!(etcd.keep().await, Ok(Kept::For(_))));
+    assert!(matches!(etcd.keep().await, Ok(Kept::For { .. })));
 }
 
 #[tokio::test]

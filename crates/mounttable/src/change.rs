@@ -1,6 +1,8 @@
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::tree::Acl;
 use crate::{Epoch, Kind, Name, Server};
 
 /// Counts the changes of a table; changes of one step share one.
@@ -69,11 +71,19 @@ impl Lagged {
 /// The most recent changes.
 #[derive(Debug)]
 pub(crate) struct Ring {
-    changes: VecDeque<Change>,
+    changes: VecDeque<Kept>,
     max: usize,
     newest: Revision,
     /// What came after this revision is complete.
     complete_after: Revision,
+}
+
+/// A change, and the permissions that its name had then: whoever was not to see the name is not to hear of its end,
+/// when there is nothing left to ask.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) change: Change,
+    pub(crate) acl: Option<Arc<Acl>>,
 }
 
 impl Ring {
@@ -91,28 +101,29 @@ impl Ring {
         self.newest
     }
 
-    pub(crate) fn push(&mut self, name: Name, server: Server, event: Event) {
+    pub(crate) fn push(&mut self, name: Name, server: Server, event: Event, acl: Option<Arc<Acl>>) {
         if self.changes.len() >= self.max
             && let Some(old) = self.changes.pop_front()
         {
             // The rest of its step goes with it in effect: nobody may start in the middle.
-            self.complete_after = old.revision;
+            self.complete_after = old.change.revision;
         }
-        self.changes.push_back(Change { revision: self.newest, name, server, event });
+        self.changes.push_back(Kept { change: Change { revision: self.newest, name, server, event }, acl });
     }
 
     /// All changes of the steps after `after`, up to `max` and then to the end of the step.
-    pub(crate) fn since(&self, after: Revision, max: usize) -> Result<Vec<Change>, Lagged> {
+    pub(crate) fn since(&self, after: Revision, max: usize) -> Result<Vec<Kept>, Lagged> {
         if after < self.complete_after || after > self.newest {
             return Err(Lagged::new(self.complete_after, self.newest));
         }
-        let start = self.changes.partition_point(|change| change.revision <= after);
-        let mut out = Vec::new();
-        for change in self.changes.range(start..) {
-            if out.len() >= max && out.last().is_some_and(|last: &Change| last.revision != change.revision) {
+        let start = self.changes.partition_point(|kept| kept.change.revision <= after);
+        let mut out: Vec<Kept> = Vec::new();
+        for kept in self.changes.range(start..) {
+            if out.len() >= max && out.last().is_some_and(|last| last.change.revision != kept.change.revision)
+            {
                 break;
             }
-            out.push(change.clone());
+            out.push(kept.clone());
         }
         Ok(out)
     }

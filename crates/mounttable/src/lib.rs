@@ -40,7 +40,9 @@ pub use glob::Glob;
 #[cfg(feature = "std")]
 pub use journal::{JOURNAL_BYTES_MAX, Journal, JournalError, STEP_BYTES_MAX};
 pub use limits::Limits;
-pub use mount::{Before, Epoch, Found, Kind, Live, Mount, Mounted, Place, Placement, Resolved, Ttl, Which};
+pub use mount::{
+    Before, Epoch, Found, Kind, Lease, Live, Mount, Mounted, Place, Placement, Resolved, Ttl, Which,
+};
 pub use name::{
     ELEMENT_BYTES_MAX, ELEMENTS_MAX, NAME_BYTES_MAX, Name, NameError, escape_element, unescape_element,
 };

@@ -117,13 +117,33 @@ pub struct Mounted {
     pub ttl: Ttl,
     /// Whether the table had this server on this name before.
     pub before: Before,
+    /// On which lease it is.
+    pub lease: Lease,
 }
 
 impl Mounted {
-    /// An answer of a table.
+    /// An answer of a table, without a lease.
     pub const fn new(ttl: Ttl, before: Before) -> Self {
-        Self { ttl, before }
+        Self { ttl, before, lease: Lease::NONE }
     }
+
+    /// On this lease.
+    #[must_use]
+    pub const fn with_lease(self, lease: Lease) -> Self {
+        Self { lease, ..self }
+    }
+}
+
+/// Counts the leases that one [`Namespace`](crate::Namespace) has begun; a later one has a larger number.
+///
+/// Whoever sees a number change knows that everything on the earlier lease is gone, also if nobody told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(clippy::exhaustive_structs, reason = "a number with a meaning")]
+pub struct Lease(pub u64);
+
+impl Lease {
+    /// Before the first one, and for tables that have none.
+    pub const NONE: Self = Self(0);
 }
 
 /// What a table knew of an entry when it was mounted.

@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_cleaned_and_counted() {
+    fn s72_names_are_cleaned_and_counted() {
         for (text, clean, depth) in [
             ("", "", 0),
             ("/", "", 0),

@@ -1,7 +1,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::{Epoch, Error, Mount, Mounted, Name, Resolved, Server};
+use crate::{Epoch, Error, Lease, Mount, Mounted, Name, Resolved, Server};
 
 /// Where servers are mounted: one mount table, as whoever keeps entries in it sees it.
 ///
@@ -45,10 +45,18 @@ pub enum Upkeep {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a publisher has to know all of them")]
 pub enum Kept {
-    /// Everything lives for this much longer, counted from when the request was sent.
-    For(core::time::Duration),
-    /// The table has given everything up; all entries have to be mounted again.
-    Lost,
+    /// Everything on this lease lives for so much longer, counted from when the request was sent.
+    For {
+        /// How much longer.
+        left: core::time::Duration,
+        /// Which lease; what was mounted on an earlier one is gone.
+        lease: Lease,
+    },
+    /// The lease is gone, and everything on it; mounting again begins another one.
+    Lost {
+        /// Which one; the last one that was begun, if there is none at all.
+        lease: Lease,
+    },
 }
 
 /// One entry to be taken away.
@@ -80,10 +88,12 @@ pub enum Failure {
         /// What the transport says.
         reason: String,
     },
-    /// The lease that everything was mounted on is gone, and so is everything; said once for each lease, and the next
-    /// mount begins a new one.
+    /// The lease that everything was mounted on is gone, and so is everything; the next mount begins a new one.
     #[error("the lease is gone")]
-    LeaseLost,
+    LeaseLost {
+        /// Which one.
+        lease: Lease,
+    },
     /// The table said no. Nothing has changed there.
     #[error("the mount table refused")]
     Refused(#[from] Error),

@@ -3,7 +3,7 @@ use core::future::Future;
 
 use futures::future::join_all;
 
-use crate::{Before, Failure, Kept, Mount, Mounted, Name, Namespace, Resolved, Upkeep, Withdrawal};
+use crate::{Before, Failure, Kept, Lease, Mount, Mounted, Name, Namespace, Resolved, Upkeep, Withdrawal};
 
 /// Several tables that hold the same entries, used as one.
 ///
@@ -61,6 +61,11 @@ impl<N: Namespace> Replicated<N> {
     }
 }
 
+/// Grows when one of them does.
+const fn both(left: Lease, right: Lease) -> Lease {
+    Lease(left.0.saturating_add(right.0))
+}
+
 impl<N: Namespace> Namespace for Replicated<N> {
     fn upkeep(&self) -> Upkeep {
         self.upkeep
@@ -74,7 +79,7 @@ impl<N: Namespace> Namespace for Replicated<N> {
         let weaker = |left: Mounted, right: Mounted| {
             let absent = [left.before, right.before].contains(&Before::Absent);
             let before = if absent { Before::Absent } else { Before::Present };
-            Mounted::new(left.ttl.min(right.ttl), before)
+            Mounted::new(left.ttl.min(right.ttl), before).with_lease(both(left.lease, right.lease))
         };
         let ask = |at: usize| {
             let call = self.tables.get(at).map(|table| table.mount(batch.clone()));
@@ -93,10 +98,16 @@ impl<N: Namespace> Namespace for Replicated<N> {
 
     async fn keep(&self) -> Result<Kept, Failure> {
         let answers = join_all(self.tables.iter().map(Namespace::keep)).await;
-        answers.into_iter().try_fold(Kept::For(core::time::Duration::MAX), |all, one| {
+        let start = Kept::For { left: core::time::Duration::MAX, lease: Lease::NONE };
+        answers.into_iter().try_fold(start, |all, one| {
             Ok(match (all, one?) {
-                (Kept::For(left), Kept::For(right)) => Kept::For(left.min(right)),
-                (Kept::Lost, _) | (_, Kept::Lost) => Kept::Lost,
+                (Kept::For { left, lease }, Kept::For { left: other, lease: its }) => {
+                    Kept::For { left: left.min(other), lease: both(lease, its) }
+                }
+                (
+                    Kept::Lost { lease } | Kept::For { lease, .. },
+                    Kept::Lost { lease: its } | Kept::For { lease: its, .. },
+                ) => Kept::Lost { lease: both(lease, its) },
             })
         })
     }

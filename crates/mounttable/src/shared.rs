@@ -12,9 +12,9 @@ use futures::future::poll_fn;
 use futures::{Stream, StreamExt};
 
 use crate::{
-    Change, Counters, Directory, Error, Failure, Found, Glob, Journal, JournalError, Kept, Lagged, Mount,
-    Mounted, Name, Namespace, Pattern, Permissions, Place, Principal, Record, Resolved, Revision, Subtree,
-    Table, Upkeep, Version, Which, Withdrawal,
+    Change, Counters, Directory, Error, Failure, Found, Glob, Journal, JournalError, Kept, Lagged, Lease,
+    Mount, Mounted, Name, Namespace, Pattern, Permissions, Place, Principal, Record, Resolved, Revision,
+    Subtree, Table, Upkeep, Version, Which, Withdrawal,
 };
 
 /// Changes that a watch takes from the table at a time.
@@ -363,17 +363,17 @@ impl Watch {
     /// Takes the next changes from the ring; `false` when there are none yet.
     fn advance(&mut self, cx: &Context<'_>) -> bool {
         let mut state = self.table.lock();
-        match state.table.changes_since(self.after, WATCH_CHUNK) {
+        match state.table.changes.since(self.after, WATCH_CHUNK) {
             Ok(changes) if changes.is_empty() => {
                 state.watchers.insert(self.id, Some(cx.waker().clone()));
                 return false;
             }
             Ok(changes) => {
-                self.after = changes.last().map_or(self.after, |last| last.revision);
-                let seen = changes.into_iter().filter(|change| {
-                    self.pattern.matches(&change.name) && state.table.may_see(&self.who, &change.name)
+                self.after = changes.last().map_or(self.after, |last| last.change.revision);
+                let heard = changes.into_iter().filter(|kept| {
+                    self.pattern.matches(&kept.change.name) && state.table.may_hear(&self.who, kept)
                 });
-                self.ready.extend(seen.map(|change| Ok(Watched::Change(change))));
+                self.ready.extend(heard.map(|kept| Ok(Watched::Change(kept.change))));
             }
             Err(lagged) => {
                 self.over = true;
@@ -441,7 +441,7 @@ impl Namespace for LocalNamespace {
     }
 
     async fn keep(&self) -> Result<Kept, Failure> {
-        Ok(Kept::Lost)
+        Ok(Kept::Lost { lease: Lease::NONE })
     }
 
     async fn release(&self) -> Result<(), Failure> {

@@ -124,20 +124,20 @@ impl Table {
         let id = self.make(at, &missing, who, &mount.name, &[Tag::Mount])?;
         self.changes.step();
         let mut gone = Vec::new();
-        self.tree.remove_below(id, false, |name, server| gone.push((name, server)));
+        self.tree.remove_below(id, false, |name, server, acl| gone.push((name, server, acl)));
         if mount.placement == Placement::Replace {
             let others = self.tree.take_servers(id, |entry| entry.server != mount.server);
-            gone.extend(others.into_iter().map(|server| (mount.name.clone(), server)));
+            gone.extend(others.into_iter().map(|server| (mount.name.clone(), server, self.tree.acl(id))));
         }
-        for (name, server) in gone {
-            self.changes.push(name, server, Event::Unmounted);
+        for (name, server, acl) in gone {
+            self.changes.push(name, server, Event::Unmounted, acl);
         }
         let deadline = now + mount.ttl.as_duration();
         let before = self.tree.put_server(id, &mount.server, deadline, mount.epoch);
         let kind = self.tree.get_mut(id).map(|node| core::mem::replace(&mut node.kind, mount.kind));
         if before != Some(mount.epoch) || kind != Some(mount.kind) {
             let event = Event::Mounted { kind: mount.kind, epoch: mount.epoch };
-            self.changes.push(mount.name.clone(), mount.server.clone(), event);
+            self.changes.push(mount.name.clone(), mount.server.clone(), event, self.tree.acl(id));
         }
         let before = if before.is_some() { Before::Present } else { Before::Absent };
         Ok(Mounted::new(mount.ttl, before))
@@ -196,7 +196,7 @@ impl Table {
             Which::All => true,
             Which::One { server, .. } => entry.server == *server,
         });
-        self.report(name, gone, Event::Unmounted);
+        self.report(id, name, gone, Event::Unmounted);
         self.tree.prune(id);
         Ok(())
     }
@@ -376,7 +376,9 @@ impl Table {
                 let Some(id) = self.tree.find(name).filter(|id| *id != ROOT) else { return };
                 self.changes.step();
                 let changes = &mut self.changes;
-                self.tree.remove_below(id, true, |name, server| changes.push(name, server, Event::Unmounted));
+                self.tree.remove_below(id, true, |name, server, acl| {
+                    changes.push(name, server, Event::Unmounted, acl);
+                });
                 let above = self.tree.deepest(name).0;
                 self.tree.prune(above);
             }
@@ -438,7 +440,7 @@ impl Table {
     ///
     /// [`Lagged`] when the revision is older than the ring of changes reaches back.
     pub fn changes_since(&self, after: Revision, max: usize) -> Result<Vec<Change>, Lagged> {
-        self.changes.since(after, max)
+        Ok(self.changes.since(after, max)?.into_iter().map(|kept| kept.change).collect())
     }
 
     /// When [`Table::expire`] next has something to look at.
@@ -452,7 +454,7 @@ impl Table {
         while let Some((id, gone)) = self.tree.expire_one(now) {
             if !gone.is_empty() {
                 let name = self.tree.name(id);
-                self.report(&name, gone, Event::Expired);
+                self.report(id, &name, gone, Event::Expired);
                 self.tree.prune(id);
             }
         }

@@ -122,6 +122,11 @@ impl Tree {
         self.index.find(hash(self.seed, id, element), same).copied()
     }
 
+    /// The permissions of a node; `None` where everybody may do everything.
+    pub(crate) fn acl(&self, id: NodeId) -> Option<Arc<Acl>> {
+        self.get(id).and_then(|node| node.acl.clone())
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.nodes.len() - self.free.len()
     }
@@ -308,11 +313,16 @@ impl Tree {
     }
 
     /// Removes what is below `id`, and `id` itself if `and_self`; tells of every server that goes.
-    pub(crate) fn remove_below(&mut self, id: NodeId, and_self: bool, mut gone: impl FnMut(Name, Server)) {
+    pub(crate) fn remove_below(
+        &mut self,
+        id: NodeId,
+        and_self: bool,
+        mut gone: impl FnMut(Name, Server, Option<Arc<Acl>>),
+    ) {
         for below in self.below(id).into_iter().skip(usize::from(!and_self)).rev() {
             let name = self.name(below);
             for server in self.take_servers(below, |_| true) {
-                gone(name.clone(), server);
+                gone(name.clone(), server, self.acl(below));
             }
             self.remove_leaf(below);
         }

@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use cuttlebone_machine::Instant;
 use cuttlebone_mounttable::{
-    Event, Kind, Limits, Mount, Name, Namespace, Pattern, Replicated, SharedTable, Table, Watched, Withdrawal,
+    Event, Kind, Limits, Mount, Name, Namespace, Pattern, Permissions, Replicated, SharedTable, Subtree,
+    Table, Tag, Watched, Withdrawal,
 };
 use futures::executor::block_on;
 use futures::{FutureExt, StreamExt};
@@ -85,6 +86,23 @@ fn a_watcher_that_is_too_slow_is_told_so_and_delays_nobody() {
     }
     assert!(matches!(watch.next().now_or_never(), Some(Some(Err(_)))));
     assert_eq!(watch.next().now_or_never(), Some(None));
+}
+
+#[test]
+fn a_watcher_hears_neither_of_the_life_nor_of_the_end_of_a_name_that_it_may_not_see() {
+    let world = World::new(Limits::private());
+    let open = Permissions::none().allow(Tag::Admin, "service").allow(Tag::Read, "...");
+    world.table.set_permissions(&who("service"), &Name::root(), &open, None).unwrap();
+    let closed = Permissions::none().allow(Tag::Admin, "service");
+    world.table.set_permissions(&who("service"), &name("secret"), &closed, None).unwrap();
+    let mut watch = world.table.watch(who("stranger"), Pattern::everything()).unwrap();
+    world.mount("secret/expires", "h:1", 1);
+    world.mount("secret/is/deleted", "h:1", 9);
+    world.pass(2);
+    world.table.delete(&who("service"), &name("secret"), Subtree::Delete).unwrap();
+    world.mount("open", "h:1", 9);
+    let heard: Vec<_> = core::iter::from_fn(|| watch.next().now_or_never()).flatten().collect();
+    assert_eq!(heard.into_iter().map(|item| short(item.unwrap())).collect::<Vec<_>>(), [".", "+open"]);
 }
 
 #[test]

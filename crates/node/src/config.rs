@@ -150,6 +150,10 @@ pub struct TokensConfig {
 pub struct PublishConfig {
     /// `publish.names`.
     pub names: Vec<Name>,
+    /// `publish.table`; without it the node's own.
+    pub table: Option<Address>,
+    /// `publish.bearer_file`: what is shown to that table.
+    pub bearer_file: Option<PathBuf>,
     /// `publish.server`; without it where the node accepts links.
     pub server: Option<Server>,
     /// `publish.period_s`.

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use core::time::Duration;
 
 use cuttlebone_machine::{Entropy, Instant, SplitMix};
-use cuttlebone_mounttable::Upkeep;
+use cuttlebone_mounttable::{Lease, Upkeep};
 
 use crate::Config;
 use crate::slot::{Action, Class, Slot};
@@ -39,6 +39,9 @@ pub(crate) struct Lane {
     pub(crate) keep_due: Option<Instant>,
     pub(crate) keep_failures: u32,
     pub(crate) lease_until: Option<Instant>,
+    /// The last lease that was heard of, and whether it is gone.
+    pub(crate) lease: Lease,
+    pub(crate) lease_gone: bool,
 }
 
 #[derive(Debug)]
@@ -75,6 +78,8 @@ impl Lane {
             keep_due: None,
             keep_failures: 0,
             lease_until: None,
+            lease: Lease::NONE,
+            lease_gone: false,
         }
     }
 

@@ -1,7 +1,7 @@
 use core::time::Duration;
 
 use cuttlebone_machine::Instant;
-use cuttlebone_mounttable::{Failure, Kind};
+use cuttlebone_mounttable::{Failure, Kind, Lease};
 
 use crate::{Actual, SlotStatus};
 
@@ -13,6 +13,8 @@ pub(crate) const OPEN_END: Instant = Instant::from_nanos(u64::MAX);
 pub(crate) struct Slot {
     /// A mount succeeded that was sent at the first instant, and is good until the second.
     pub(crate) confirmed: Option<(Instant, Instant)>,
+    /// On which lease the last mount that succeeded was.
+    pub(crate) lease: Lease,
     /// Until when the table may have the entry, also when no answer said so.
     pub(crate) possible_until: Option<Instant>,
     /// What `possible_until` and `sent_kind` were before the mount in flight was sent: so it is again if that is refused.

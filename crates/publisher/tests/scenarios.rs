@@ -4,9 +4,10 @@
 
 mod support;
 
+use cuttlebone_machine::Instant;
 use cuttlebone_mounttable::Kind;
-use cuttlebone_publisher::{Actual, Settled};
-use support::{Mood, World, ms, name, secs, server};
+use cuttlebone_publisher::{Actual, Settled, Work};
+use support::{Mood, SimTable, World, ms, name, secs, server};
 
 #[test]
 fn s1_s2_s3_names_and_servers_are_published_as_a_cross_product() {
@@ -167,4 +168,31 @@ fn the_root_and_what_is_beyond_a_limit_are_refused() {
     assert!(world.tell(|core, now| core.add_server(now, &server("h:2"))).is_err(), "four entries");
     world.run(ms(100));
     assert_eq!(world.at(0).len(), 2);
+}
+
+#[test]
+fn ten_thousand_entries_are_refreshed_within_each_period_and_never_in_a_burst() {
+    let mut world = World::new(vec![SimTable { batch_max: 64, ..SimTable::default() }]);
+    for at in 0..100 {
+        world.add_name(&format!("n{at}"));
+    }
+    for port in 1..=100 {
+        world.add_server(&format!("h:{port}"));
+    }
+    world.run(secs(60));
+    let (calls, mounts) = (world.calls.len(), world.tables[0].mounts);
+    world.run(secs(600));
+    let mounts = world.tables[0].mounts - mounts;
+    assert!(
+        (100_000..170_000).contains(&mounts),
+        "{mounts} refreshes in ten periods, each after 60 to 90 % of one"
+    );
+    let mut seconds = std::collections::BTreeMap::new();
+    for (at, _, work) in &world.calls[calls..] {
+        let Work::Mount(batch) = work else { panic!("{work:?}") };
+        *seconds.entry(at.since(Instant::ZERO).as_secs()).or_insert(0) += batch.len();
+    }
+    let most = seconds.values().max().unwrap();
+    assert!(*most < 1_000, "{most} of 10,000 in one second");
+    assert!(world.converged() && world.tables[0].lapses.is_empty());
 }

@@ -432,3 +432,31 @@ fn a_stop_during_the_first_registration_on_a_lease_leaves_nothing() {
     assert!(world.at(0).is_empty(), "{}", world.at(0).len());
     assert!(world.closed.is_some());
 }
+
+/// Whoever finds a loss may be given up before it can tell, and the next mount begins another lease: the number tells.
+#[test]
+fn a_loss_that_nobody_could_tell_is_noticed_by_the_number_of_the_next_lease() {
+    let mut world = World::new(vec![SimTable::leased()]);
+    many(&mut world, 300);
+    world.run(secs(2));
+    let now = world.now;
+    world.tables[0].restart_empty(now);
+    world.tables[0].client_lease = None; // found, and not told
+    world.add_name("one/more");
+    world.run(secs(2));
+    assert!(world.converged());
+    assert_eq!(world.tables[0].leases, 2);
+}
+
+#[test]
+fn a_keep_without_a_lease_mounts_everything_again() {
+    let mut world = World::new(vec![SimTable::leased()]);
+    many(&mut world, 300);
+    world.run(secs(2));
+    let now = world.now;
+    world.tables[0].restart_empty(now);
+    world.tables[0].client_lease = None;
+    world.run(secs(8)); // a third of the lease and a little more
+    assert!(world.converged());
+    assert!(world.tables[0].keeps < 6, "{} questions", world.tables[0].keeps);
+}

@@ -97,14 +97,16 @@ pub enum XattrCommand {
         /// Of what.
         path: String,
         /// Which, such as user.note or ceph.dir.rbytes.
-        name: String,
+        #[arg(value_name = "NAME")]
+        attribute: String,
     },
     /// Sets a value.
     Set {
         /// Of what.
         path: String,
         /// Which, such as user.note or ceph.quota.max_files.
-        name: String,
+        #[arg(value_name = "NAME")]
+        attribute: String,
         /// To what.
         value: String,
     },
@@ -113,7 +115,8 @@ pub enum XattrCommand {
         /// Of what.
         path: String,
         /// Which.
-        name: String,
+        #[arg(value_name = "NAME")]
+        attribute: String,
     },
 }
 
@@ -336,17 +339,17 @@ pub(super) async fn xattr<W: Write>(
                 output.item(&item, |out| writeln!(out, "{}", text(name)))?;
             }
         }
-        XattrCommand::Get { path, name } => {
-            let value = fs.get_xattr(plain(path), name.as_bytes()).await?;
-            output.answer(&json!({"name": name, "value": text(&value)}), |out| {
+        XattrCommand::Get { path, attribute } => {
+            let value = fs.get_xattr(plain(path), attribute.as_bytes()).await?;
+            output.answer(&json!({"name": attribute, "value": text(&value)}), |out| {
                 out.write_all(&value)?;
                 out.write_all(b"\n")
             })?;
         }
-        XattrCommand::Set { path, name, value } => {
-            fs.set_xattr(plain(path), name.as_bytes(), value.as_bytes()).await?;
+        XattrCommand::Set { path, attribute, value } => {
+            fs.set_xattr(plain(path), attribute.as_bytes(), value.as_bytes()).await?;
         }
-        XattrCommand::Rm { path, name } => fs.remove_xattr(plain(path), name.as_bytes()).await?,
+        XattrCommand::Rm { path, attribute } => fs.remove_xattr(plain(path), attribute.as_bytes()).await?,
     }
     Ok(Exit::Done)
 }

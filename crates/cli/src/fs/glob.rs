@@ -44,7 +44,7 @@ impl Glob {
         !hidden && self.fits(name)
     }
 
-    /// Whether `name` is one of those meant, dots or not: what `find --name` does.
+    /// Whether `name` is one of those meant, dots or not: what `find --glob` does.
     pub(crate) fn fits(&self, name: &[u8]) -> bool {
         // The classic two-pointer walk: on a mismatch the latest run swallows one byte more. Linear memory, and at
         // most pattern times name steps.

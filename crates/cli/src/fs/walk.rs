@@ -22,8 +22,8 @@ use crate::text::bytes;
 #[non_exhaustive]
 pub struct FindArgs {
     /// Only names that fit this pattern; it is about the last part of the path.
-    #[arg(long, value_name = "GLOB")]
-    pub name: Option<String>,
+    #[arg(long, value_name = "PATTERN")]
+    pub glob: Option<String>,
     /// Only this type.
     #[arg(long = "type", value_name = "TYPE")]
     pub kind: Option<FindKind>,
@@ -164,7 +164,7 @@ pub(super) async fn find<W: Write>(
     parallel: usize,
     output: &mut Output<W>,
 ) -> Result<Exit> {
-    let glob = args.name.as_deref().map(Glob::new);
+    let glob = args.glob.as_deref().map(Glob::new);
     let wanted = |name: &[u8], metadata: &Metadata| {
         let kind = args.kind.is_none_or(|kind| {
             metadata.kind

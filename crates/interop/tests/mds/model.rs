@@ -124,6 +124,21 @@ impl Tree {
         }
     }
 
+    /// Why an operation on two paths may fail. If there are several reasons, each of them is a right answer: what is looked
+    /// at first is nobody's promise, and a server does it in one order when it knows a directory and in another when it
+    /// does not.
+    pub(crate) fn faults(&self, op: &Op) -> Vec<i32> {
+        let (Op::Rename(from, to) | Op::Link(from, to)) = op else { return Vec::new() };
+        let mut faults: Vec<_> = [self.at(from).err(), self.parent(to).err()].into_iter().flatten().collect();
+        if let (Op::Rename(..), Ok(over)) = (op, self.at(to))
+            && let Kind::Dir(entries) = &self.nodes[&over].kind
+            && !entries.is_empty()
+        {
+            faults.push(ENOTEMPTY);
+        }
+        faults
+    }
+
     /// Every path with what is there.
     pub(crate) fn everything(&self) -> BTreeMap<String, Value> {
         let (mut all, mut waiting) = (BTreeMap::new(), vec![(String::new(), ROOT)]);
@@ -266,8 +281,7 @@ impl Tree {
         }
         if let Some(over) = over {
             match (is_dir(self, id), &self.nodes[&over].kind) {
-                // Whatever would take its place: the server looks at this first.
-                (_, Kind::Dir(entries)) if !entries.is_empty() => return Err(ENOTEMPTY),
+                (true, Kind::Dir(entries)) if !entries.is_empty() => return Err(ENOTEMPTY),
                 (true, Kind::File { .. } | Kind::Symlink(_)) => return Err(ENOTDIR),
                 (false, Kind::Dir(_)) => return Err(EISDIR),
                 _ => {}

@@ -28,16 +28,30 @@ pub struct Cluster {
     /// Client and peer port of each.
     ports: Vec<(u16, u16)>,
     members: Vec<Option<Child>>,
+    /// How clients speak to it: `http` or `https`, what etcd is told about that, and what they are told.
+    scheme: &'static str,
+    arguments: Vec<String>,
+    config: Config,
 }
 
 impl Cluster {
     pub async fn start(count: usize) -> Self {
+        Self::start_with(count, "http", Vec::new(), Config::new::<&str>([])).await
+    }
+
+    pub async fn start_with(
+        count: usize,
+        scheme: &'static str,
+        arguments: Vec<String>,
+        config: Config,
+    ) -> Self {
         // Held together, so that no two are the same; between here and etcd's own bind somebody else could take one.
         let held: Vec<_> = (0..2 * count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let all: Vec<u16> = held.iter().map(|socket| socket.local_addr().unwrap().port()).collect();
         drop(held);
         let ports = all.chunks(2).map(|pair| (pair[0], pair[1])).collect();
-        let mut cluster = Self { folder: tempfile::tempdir().unwrap(), ports, members: Vec::new() };
+        let (folder, members) = (tempfile::tempdir().unwrap(), Vec::new());
+        let mut cluster = Self { folder, ports, members, scheme, arguments, config };
         for member in 0..count {
             let child = cluster.spawn(member);
             cluster.members.push(Some(child));
@@ -58,8 +72,9 @@ impl Cluster {
             .args(["--name", &format!("m{member}"), "--logger", "zap", "--log-level", "error"])
             .arg("--data-dir")
             .arg(self.folder.path().join(format!("m{member}")))
-            .args(["--listen-client-urls", &format!("http://127.0.0.1:{client}")])
-            .args(["--advertise-client-urls", &format!("http://127.0.0.1:{client}")])
+            .args(["--listen-client-urls", &format!("{}://127.0.0.1:{client}", self.scheme)])
+            .args(["--advertise-client-urls", &format!("{}://127.0.0.1:{client}", self.scheme)])
+            .args(&self.arguments)
             .args(["--listen-peer-urls", &format!("http://127.0.0.1:{peer}")])
             .args(["--initial-advertise-peer-urls", &format!("http://127.0.0.1:{peer}")])
             .args(["--initial-cluster", &cluster.join(","), "--initial-cluster-state", "new"])
@@ -80,9 +95,9 @@ impl Cluster {
             if self.members[member].is_none() {
                 continue;
             }
-            let endpoint = format!("127.0.0.1:{client}");
+            let mut config = self.config.clone();
+            config.endpoints = vec![format!("{}://127.0.0.1:{client}", self.scheme)];
             loop {
-                let config = Config::new([endpoint.as_str()]);
                 if let Ok(etcd) = EtcdNamespace::connect(&config).await
                     && etcd.list(&Pattern::everything()).await.is_ok()
                 {

@@ -9,12 +9,12 @@ use crate::tree::{Acl, NodeId, ROOT};
 use crate::{Error, Name, Principal, Tag};
 
 impl Table {
-    pub(super) fn report(&mut self, name: &Name, gone: Vec<crate::Server>, event: Event) {
+    pub(super) fn report(&mut self, id: NodeId, name: &Name, gone: Vec<crate::Server>, event: Event) {
         if !gone.is_empty() {
             self.changes.step();
         }
         for server in gone {
-            self.changes.push(name.clone(), server, event);
+            self.changes.push(name.clone(), server, event, self.tree.acl(id));
         }
     }
 
@@ -145,9 +145,14 @@ impl Table {
         at
     }
 
-    /// Whether `who` may know that `name` is there: by rights to everything on its path that exists.
+    /// Whether `who` may hear of a change: by rights to its name as it was then, and to everything on the path that
+    /// exists.
     #[cfg(feature = "std")]
-    pub(crate) fn may_see(&self, who: &Principal, name: &Name) -> bool {
+    pub(crate) fn may_hear(&self, who: &Principal, kept: &crate::change::Kept) -> bool {
+        if !kept.acl.as_ref().is_none_or(|acl| self.acl_allows(acl, who, Tag::TRAVERSE)) {
+            return false;
+        }
+        let name = &kept.change.name;
         let mut at = Some(ROOT);
         for element in name.elements() {
             let Some(id) = at else { break };

@@ -37,6 +37,8 @@ pub(super) const KEYS: &[&str] = &[
     "tokens.dir",
     "tokens.drain_s",
     "publish.names",
+    "publish.table",
+    "publish.bearer_file",
     "publish.server",
     "publish.period_s",
     "stop.names_s",
@@ -266,11 +268,14 @@ fn publish(document: &mut Document) -> Option<PublishConfig> {
     let hint = "a list of names, as in [\"cell/store\"]";
     let names: Option<Vec<Name>> = document.list("publish.names", hint);
     let server: Option<Server> = document.parsed("publish.server", "as in \"10.0.0.9:3300\"");
+    let table: Option<Address> = document.parsed("publish.table", "HOST:PORT, or unix:PATH");
+    let bearer_file = document.text("publish.bearer_file").map(PathBuf::from);
     let period = document.number("publish.period_s", 1..86_401, "seconds");
     if names.is_none() {
         document.missing("publish.names", hint);
     }
-    Some(PublishConfig { names: names?, server, period: Duration::from_secs(period.unwrap_or(60)) })
+    let period = Duration::from_secs(period.unwrap_or(60));
+    Some(PublishConfig { names: names?, table, bearer_file, server, period })
 }
 
 fn stop(document: &mut Document) -> Deadlines {

@@ -1,7 +1,7 @@
 //! What the answers of tables mean, and what their absence means.
 
 use cuttlebone_machine::Instant;
-use cuttlebone_mounttable::{Before, Error, Failure, Kept, Mounted, Upkeep};
+use cuttlebone_mounttable::{Before, Error, Failure, Kept, Lease, Mounted, Upkeep};
 
 use super::{Core, Phase};
 use crate::lane::{CallId, EntryId, What, back_off, share};
@@ -39,8 +39,8 @@ impl Core {
                 self.unanswered(now, table, what, call.sent, call.entries, &failure);
             }
         }
-        if lost {
-            self.kept(now, table, call.sent, &Ok(Kept::Lost));
+        if let Some(lease) = lost {
+            self.lost(now, table, lease);
         }
     }
 
@@ -77,17 +77,21 @@ impl Core {
         sent: Instant,
         answer: Result<Mounted, Failure>,
     ) {
+        let outlived = answer.as_ref().is_ok_and(|mounted| !self.is_on_lease(now, table, mounted.lease));
         let parts = self.entries.get_mut(&id).and_then(|entry| entry.slots.get_mut(table));
         let (Some(slot), Some(lane)) = (parts, self.lanes.get_mut(table)) else { return };
         slot.in_flight = false;
         let mut forgot = false;
         match answer {
+            // It went with its lease, which was gone before this answer came.
+            Ok(_) if outlived => slot.due = Some(now),
             Ok(mounted) => {
                 let held = slot.confirmed.map(|(since, _)| since);
                 // Somebody else's replacing mount looks the same and costs one sweep.
                 forgot = mounted.before == Before::Absent && held.is_some_and(|since| since >= lane.swept_at);
                 slot.succeeded(sent);
                 slot.lapsed = false;
+                slot.lease = mounted.lease;
                 let ttl = mounted.ttl.as_duration();
                 if lane.upkeep == Upkeep::Lease {
                     slot.confirmed = Some((sent, OPEN_END));
@@ -195,21 +199,20 @@ impl Core {
         let stopping = self.phase != Phase::Running;
         let Some(lane) = self.lanes.get_mut(table) else { return };
         match answer {
-            Ok(Kept::For(left)) => {
+            Ok(Kept::For { left, lease }) => {
                 lane.keep_failures = 0;
                 let lapsed = lane.lease_until.is_none();
                 lane.lease_until = Some(sent + *left);
                 lane.keep_due = Some(sent + *left / 3);
-                if lapsed {
+                if self.is_on_lease(now, table, *lease) && lapsed {
                     self.restore_all(sent, table);
                 }
             }
-            Ok(Kept::Lost) => {
+            Ok(Kept::Lost { lease }) => {
                 lane.keep_failures = 0;
-                lane.lease_until = None;
-                // The next mount begins a lease, and with it the keeping.
-                lane.keep_due = None;
-                self.lapse_all(now, table, true);
+                // If a later one has begun meanwhile, it is the one to keep; otherwise the next mount begins one.
+                lane.keep_due = (*lease < lane.lease).then_some(now);
+                self.lost(now, table, *lease);
             }
             Err(_) => {
                 lane.keep_failures = lane.keep_failures.saturating_add(1);
@@ -221,13 +224,41 @@ impl Core {
         }
     }
 
-    /// The lease outlived our own deadline for it: what was mounted is mounted still.
+    /// Whether what is on this lease is alive as far as is known. A later one than before says that everything on the
+    /// one before is gone; the answer that told so may have been given up.
+    fn is_on_lease(&mut self, now: Instant, table: usize, lease: Lease) -> bool {
+        let Some(lane) = self.lanes.get_mut(table) else { return false };
+        if lease <= lane.lease {
+            return lease == lane.lease && !lane.lease_gone;
+        }
+        let untold = lane.lease > Lease::NONE && !lane.lease_gone;
+        (lane.lease, lane.lease_gone) = (lease, false);
+        if untold {
+            self.lapse_all(now, table, true);
+        }
+        true
+    }
+
+    /// A lease is gone: everything is mounted again, unless that is old news.
+    fn lost(&mut self, now: Instant, table: usize, lease: Lease) {
+        let Some(lane) = self.lanes.get_mut(table) else { return };
+        if lease < lane.lease || lease == lane.lease && lane.lease_gone {
+            return;
+        }
+        (lane.lease, lane.lease_gone) = (lease, true);
+        lane.lease_until = None;
+        // The next mount begins a lease, and with it the keeping.
+        lane.keep_due = None;
+        self.lapse_all(now, table, true);
+    }
+
+    /// The lease outlived our own deadline for it: what was mounted on it is mounted still.
     fn restore_all(&mut self, sent: Instant, table: usize) {
         for id in self.entries.keys().copied().collect::<Vec<_>>() {
-            let Some(slot) = self.entries.get_mut(&id).and_then(|entry| entry.slots.get_mut(table)) else {
-                continue;
-            };
-            if slot.lapsed && slot.possible_until.is_some() && slot.failures == 0 {
+            let parts = self.entries.get_mut(&id).and_then(|entry| entry.slots.get_mut(table));
+            let (Some(slot), Some(lane)) = (parts, self.lanes.get(table)) else { continue };
+            if slot.lapsed && slot.lease == lane.lease && slot.possible_until.is_some() && slot.failures == 0
+            {
                 slot.confirmed = Some((sent, OPEN_END));
                 slot.lapsed = false;
                 self.settle_slot(id, table);
@@ -300,8 +331,12 @@ impl Answers {
         }
     }
 
-    /// Whether a mount found that the lease is gone.
-    fn lost(&self) -> bool {
-        matches!(self, Self::Mounted(answers) if answers.contains(&Err(Failure::LeaseLost)))
+    /// The lease that a mount found to be gone.
+    fn lost(&self) -> Option<Lease> {
+        let Self::Mounted(answers) = self else { return None };
+        answers.iter().find_map(|answer| match answer {
+            Err(Failure::LeaseLost { lease }) => Some(*lease),
+            _ => None,
+        })
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cuttlebone_machine::{Entropy, Instant, Machine, SplitMix};
 use cuttlebone_mounttable::{
-    Before, Error, Failure, Kept, Kind, Mount, Mounted, Name, Server, Ttl, Upkeep, Withdrawal,
+    Before, Error, Failure, Kept, Kind, Lease, Mount, Mounted, Name, Server, Ttl, Upkeep, Withdrawal,
 };
 use cuttlebone_publisher::{
     Actual, CallId, Config, Core, Desired, EntryStatus, Input, Output, Report, Settled, Ticket, Work,
@@ -80,6 +80,7 @@ pub struct SimTable {
 
 #[derive(Clone, Debug)]
 pub struct Held {
+    pub since: Instant,
     pub until: Instant,
     pub kind: Kind,
 }
@@ -164,7 +165,7 @@ impl SimTable {
         }
     }
 
-    fn perform(&mut self, now: Instant, id: CallId, work: Work) -> Input {
+    fn perform(&mut self, now: Instant, id: CallId, work: Work, sent: Instant) -> Input {
         match work {
             Work::Mount(batch) => {
                 if self.upkeep == Upkeep::Lease {
@@ -173,8 +174,9 @@ impl SimTable {
                         self.lease = Some((self.leases, now + LEASE));
                         self.client_lease = Some(self.leases);
                     } else if self.lease.map(|(id, _)| id) != self.client_lease {
-                        self.client_lease = None;
-                        return Input::Mounted(id, batch.iter().map(|_| Err(Failure::LeaseLost)).collect());
+                        let lease = Lease(self.client_lease.take().unwrap_or(0));
+                        let lost = Failure::LeaseLost { lease };
+                        return Input::Mounted(id, batch.iter().map(|_| Err(lost.clone())).collect());
                     }
                 }
                 Input::Mounted(id, batch.into_iter().map(|mount| self.mount(now, mount)).collect())
@@ -182,7 +184,7 @@ impl SimTable {
             Work::Unmount(batch) => {
                 let answers = batch.iter().map(|_| Ok(())).collect();
                 for gone in batch {
-                    self.unmount(now, gone);
+                    self.unmount(now, gone, sent);
                 }
                 Input::Unmounted(id, answers)
             }
@@ -191,11 +193,11 @@ impl SimTable {
                 let answer = match &mut self.lease {
                     Some((held, until)) if Some(*held) == self.client_lease => {
                         *until = now + LEASE;
-                        Kept::For(LEASE)
+                        Kept::For { left: LEASE, lease: Lease(*held) }
                     }
                     _ => {
                         self.client_lease = None;
-                        Kept::Lost
+                        Kept::Lost { lease: Lease(self.leases) }
                     }
                 };
                 Input::Kept(id, Ok(answer))
@@ -225,15 +227,21 @@ impl SimTable {
         let until = if lease { Instant::from_nanos(u64::MAX) } else { now + ttl.as_duration() };
         let key = (mount.name, mount.server);
         self.earliest = self.earliest.min(until);
-        let before = self.entries.insert(key.clone(), Held { until, kind: mount.kind });
+        let before = self.entries.insert(key.clone(), Held { since: now, until, kind: mount.kind });
         if before.is_none() {
             self.history.push((now, key, true));
         }
-        Ok(Mounted::new(ttl, if before.is_some() { Before::Present } else { Before::Absent }))
+        let before = if before.is_some() { Before::Present } else { Before::Absent };
+        let number = Lease(self.client_lease.filter(|_| lease).unwrap_or(0));
+        Ok(Mounted::new(ttl, before).with_lease(number))
     }
 
-    fn unmount(&mut self, now: Instant, gone: Withdrawal) {
+    fn unmount(&mut self, now: Instant, gone: Withdrawal, sent: Instant) {
         let key = (gone.name, gone.server);
+        // As on etcd: a withdrawal leaves what was mounted after it was sent.
+        if self.upkeep == Upkeep::Lease && self.entries.get(&key).is_some_and(|held| held.since > sent) {
+            return;
+        }
         if self.entries.remove(&key).is_some() {
             self.history.push((now, key, false));
         }
@@ -241,7 +249,8 @@ impl SimTable {
 }
 
 enum Event {
-    Arrive(usize, CallId, Work),
+    /// At a table, with when it was sent.
+    Arrive(usize, CallId, Work, Instant),
     Answer(usize, Input),
 }
 
@@ -338,7 +347,7 @@ impl World {
                 if self.tables[table].mood == Mood::Late {
                     at = at + self.config.call_timeout + ms(self.dice.below(LATEST_MS));
                 }
-                self.push(at, Event::Arrive(table, id, work));
+                self.push(at, Event::Arrive(table, id, work, self.now));
             }
             Output::Abandon(id) => {
                 let open = self.tables.iter_mut().any(|table| table.in_flight.remove(&id));
@@ -396,7 +405,7 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Arrive(table, id, work) => {
+            Event::Arrive(table, id, work, sent) => {
                 let now = self.now;
                 let state = &mut self.tables[table];
                 if state.mood != Mood::Up || !state.in_flight.contains(&id) {
@@ -419,7 +428,7 @@ impl World {
                     self.push(at, Event::Answer(table, answer));
                     return;
                 }
-                let answer = state.perform(now, id, work);
+                let answer = state.perform(now, id, work, sent);
                 if state.mood == Mood::LosesReplies {
                     return;
                 }
