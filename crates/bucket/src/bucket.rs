@@ -224,7 +224,8 @@ impl<E: Engine> Bucket<E> {
         self.flush().map(drop)
     }
 
-    /// Does what is due: closes old checkpoints, removes keys that are out of time, ends waiting at its deadline. Call it about once a second.
+    /// Does what is due: closes old checkpoints, removes keys that are out of time, ends waiting at its deadline. Call it
+    /// about once a second.
     pub fn tick(&self, now: Now) {
         for vbucket in self.all() {
             {

@@ -93,6 +93,7 @@ fn h18_memory_disk_and_replicas_agree_whatever_happens_at_once() {
         None => round < ROUNDS,
         Some(seconds) => start.elapsed().as_secs() < seconds,
     };
+    let mut kept = 0;
     for round in (0_u64..).take_while(|round| goes_on(*round)) {
         let now = Now::default();
         let (bucket, disk) = open(VbucketState::Active, round);
@@ -153,6 +154,8 @@ fn h18_memory_disk_and_replicas_agree_whatever_happens_at_once() {
         let reopen = |disk| Bucket::open(disk, BucketLimits::default(), now, 9).unwrap();
         assert_eq!(contents(&reopen(disk)), expected, "what is on the disk, round {round}");
         assert_eq!(contents(&reopen(second_disk)), expected, "what is on the replica's disk, round {round}");
-        assert!(!expected.is_empty());
+        kept += expected.len();
     }
+    // A round whose writes all fall into one window that is reverted leaves nothing; not every round does.
+    assert!(kept > 0, "no round has kept anything");
 }
