@@ -83,7 +83,10 @@ pub(crate) fn peers() -> Result<(), String> {
 /// Installs what Ceph's own client library needs to be built against, for the benchmark that compares with it. Without it
 /// that benchmark has nobody to compare with and says so.
 pub(crate) fn rival() {
-    if std::path::Path::new("/usr/include/cephfs/libcephfs.h").exists() || !run::is_root() || !on_path("apt-get") {
+    if std::path::Path::new("/usr/include/cephfs/libcephfs.h").exists()
+        || !run::is_root()
+        || !on_path("apt-get")
+    {
         return;
     }
     if let Err(error) = apt(&["gcc", "libc6-dev", "libcephfs-dev"]) {

@@ -183,7 +183,10 @@ fn ten_thousand_entries_are_refreshed_within_each_period_and_never_in_a_burst() 
     let (calls, mounts) = (world.calls.len(), world.tables[0].mounts);
     world.run(secs(600));
     let mounts = world.tables[0].mounts - mounts;
-    assert!((100_000..170_000).contains(&mounts), "{mounts} refreshes in ten periods, each after 60 to 90 % of one");
+    assert!(
+        (100_000..170_000).contains(&mounts),
+        "{mounts} refreshes in ten periods, each after 60 to 90 % of one"
+    );
     let mut seconds = std::collections::BTreeMap::new();
     for (at, _, work) in &world.calls[calls..] {
         let Work::Mount(batch) = work else { panic!("{work:?}") };
