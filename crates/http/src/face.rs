@@ -87,7 +87,14 @@ impl Face {
     pub(crate) fn router(self, config: &Arc<Config>, traffic: Arc<Traffic>) -> Router {
         let Self { registry, mounts, keeping, reload, status } = self;
         let sessions = Sessions::default();
-        let watch = Watch::new(status, registry.clone(), sessions.clone(), traffic, config);
+        let watch = Watch::new(
+            status,
+            registry.clone(),
+            mounts.clone(),
+            sessions.clone(),
+            traffic,
+            Arc::clone(config),
+        );
         let mut guarded = status::router(watch.clone());
         if let Some(registry) = registry {
             guarded = guarded.merge(routes::router(registry, sessions, Arc::clone(config)));

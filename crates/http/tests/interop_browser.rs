@@ -63,7 +63,7 @@ fn everything() -> Status {
             .map(|at| MountStatus {
                 name: format!("cell/agent-{at}"),
                 server: format!("10.0.0.{at}:7000"),
-                age_ms: 4_000 * at,
+                age_ms: Some(4_000 * at),
                 expires_in_ms: Some(56_000),
             })
             .collect(),
