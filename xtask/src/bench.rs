@@ -18,6 +18,7 @@ struct Bench {
 const BENCHES: &[Bench] = &[
     Bench { name: "bucket", package: "cuttlebone-bucket", example: "bench_bucket", peers: false },
     Bench { name: "checkpoint", package: "cuttlebone-checkpoint", example: "bench_checkpoint", peers: false },
+    Bench { name: "mds", package: "cuttlebone-interop", example: "bench_mds", peers: true },
     Bench { name: "mon-sync", package: "cuttlebone-interop", example: "bench_mon_sync", peers: true },
     Bench { name: "mounttable", package: "cuttlebone-mounttable", example: "bench_mounttable", peers: false },
     Bench {
@@ -58,6 +59,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         }
         // Ours runs beside them as a process.
         run::step(&mut run::cargo(["build", "--release", "--quiet"]))?;
+    }
+    if chosen.iter().any(|bench| bench.name == "mds") {
+        setup::rival();
     }
     for bench in chosen {
         let mut command = run::cargo(["run", "--release", "--quiet", "--package", bench.package]);

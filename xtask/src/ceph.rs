@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use clap::Subcommand;
-use cuttlebone_testkit::{Cluster, Deadline};
+use clap::{Args, Subcommand};
+use cuttlebone_testkit::{Cluster, Deadline, FsSpec};
 use serde_json::{Value, json};
 
 use crate::{run, setup};
@@ -16,19 +16,26 @@ use crate::{run, setup};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Starts monitors with AUTH_NONE on loopback and leaves them running
-    Up {
-        /// How many monitors
-        #[arg(long, default_value_t = 1)]
-        mons: usize,
-    },
+    Up(Size),
     /// Ends what `up` started and removes its files
     Down,
     /// Holds the cluster; what `up` starts in the background
     #[command(hide = true)]
-    Hold {
-        #[arg(long)]
-        mons: usize,
-    },
+    Hold(Size),
+}
+
+/// How much to start.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Size {
+    /// How many monitors
+    #[arg(long, default_value_t = 1)]
+    mons: usize,
+    /// How many active metadata servers, with a file system and an OSD in memory; 0 for none of them
+    #[arg(long, default_value_t = 0)]
+    mds: usize,
+    /// How many metadata servers stand by
+    #[arg(long, default_value_t = 0, requires = "mds")]
+    standby: usize,
 }
 
 /// How long a cluster may take to come up.
@@ -43,13 +50,13 @@ fn state_file() -> PathBuf {
 
 pub(crate) fn run(verb: &Verb) -> Result<()> {
     match verb {
-        Verb::Up { mons } => up(*mons),
+        Verb::Up(size) => up(*size),
         Verb::Down => down(),
-        Verb::Hold { mons } => hold(*mons),
+        Verb::Hold(size) => hold(*size),
     }
 }
 
-fn up(mons: usize) -> Result<()> {
+fn up(size: Size) -> Result<()> {
     if let Err(advice) = setup::peers() {
         bail!(advice);
     }
@@ -61,7 +68,10 @@ fn up(mons: usize) -> Result<()> {
     fs::create_dir_all(folder)?;
     let log = fs::File::create(folder.join("log"))?;
     let mut holder = Command::new(std::env::current_exe()?);
-    holder.args(["ceph", "hold", "--mons", &mons.to_string()]).current_dir(run::root());
+    holder.args(["ceph", "hold"]).current_dir(run::root());
+    for (flag, count) in [("--mons", size.mons), ("--mds", size.mds), ("--standby", size.standby)] {
+        holder.args([flag, &count.to_string()]);
+    }
     // A session of its own, so that the terminal's end does not end the cluster.
     let mut holder =
         holder.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0).spawn()?;
@@ -77,13 +87,20 @@ fn up(mons: usize) -> Result<()> {
     let text = |key: &str| up.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     println!("ceph -c {} -s", text("conf"));
     println!("cargo run --release -- mon backup --mon '{}' --store DIR", text("mon_host"));
+    if size.mds > 0 {
+        println!("cargo run --release -- fs ls --mon '{}' /", text("mon_host"));
+    }
     println!("cargo xtask ceph down");
     Ok(())
 }
 
 /// Starts the cluster, says so in the state file, and waits for the signal that ends both.
-fn hold(mons: usize) -> Result<()> {
-    let cluster = Cluster::builder().mons(mons).start()?;
+fn hold(size: Size) -> Result<()> {
+    let mut cluster = Cluster::builder().mons(size.mons);
+    if size.mds > 0 {
+        cluster = cluster.fs(FsSpec { active: size.mds, standby: size.standby });
+    }
+    let cluster = cluster.start()?;
     let state = json!({
         "pid": std::process::id(),
         "dir": cluster.path(),

@@ -25,19 +25,22 @@ const TIERS: &[(&str, u8)] = &[
     ("mounttable-etcd", 2),
     ("publisher", 2),
     ("sim", 2),
+    ("tokens-etcd", 2),
     ("http", 3),
-    ("node", 4),
-    ("cli", 5),
-    ("fuzz", 6),
-    ("interop", 6),
-    ("testkit", 6),
+    ("replica", 3),
+    ("fs", 4),
+    ("node", 5),
+    ("cli", 6),
+    ("fuzz", 7),
+    ("interop", 7),
+    ("testkit", 7),
 ];
 
 /// Packages whose use tells something about a crate, and who may use them outside tests.
 const RESTRICTED: &[(&str, &[&str])] = &[
     ("anyhow", &["cli", "fuzz", "interop", "testkit"]),
-    ("bincode", &["bucket", "checkpoint", "mounttable", "node", "store", "tokens"]),
-    ("tokio", &["cli", "driver", "http", "interop", "mounttable-etcd", "node", "testkit"]),
+    ("bincode", &["bucket", "checkpoint", "mounttable", "node", "replica", "store", "tokens"]),
+    ("tokio", &["cli", "driver", "fs", "http", "interop", "mounttable-etcd", "node", "testkit"]),
 ];
 
 /// Siblings that meet in tests: a backend is tested under the publisher that it is made for.
@@ -48,7 +51,7 @@ const NO_STD_TIER_MAX: u8 = 1;
 /// The exceptions.
 const STD: &[&str] = &["store", "tokens"];
 
-/// Reads cargo's metadata and checks every arrow.
+/// Reads cargo's metadata and checks every arrow, and that the default build needs no compiler of C.
 pub(crate) fn check() -> Result<()> {
     let metadata = run::output(&mut run::cargo(["metadata", "--no-deps", "--format-version", "1"]))?;
     let metadata: Value = serde_json::from_str(&metadata)?;
@@ -59,10 +62,24 @@ pub(crate) fn check() -> Result<()> {
             check_package(name, package, &mut faults)?;
         }
     }
+    faults.extend(builders_of_c()?);
     if faults.is_empty() {
         return Ok(());
     }
     bail!("layers:\n  {}", faults.join("\n  "))
+}
+
+/// Packages that compile or look for C, of which the default build has none.
+const C_BUILDERS: &[&str] = &["autotools", "bindgen", "cc", "cmake", "pkg-config", "vcpkg"];
+
+/// Looks through everything that the default members need on this platform, to run and to be built.
+fn builders_of_c() -> Result<Vec<String>> {
+    let tree = ["tree", "--edges", "normal,build", "--prefix", "none", "--format", "{p}"];
+    let tree = run::output(&mut run::cargo(tree))?;
+    ensure!(tree.starts_with("cuttlebone-cli "), "cargo tree: {tree}");
+    let needed = |name: &&&str| tree.lines().any(|line| line.split(' ').next() == Some(**name));
+    let found = C_BUILDERS.iter().filter(needed);
+    Ok(found.map(|name| format!("the default build needs {name}: see cargo tree -i {name}")).collect())
 }
 
 fn check_package(name: &str, package: &Value, faults: &mut Vec<String>) -> Result<()> {

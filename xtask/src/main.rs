@@ -5,6 +5,7 @@
 mod bench;
 mod ceph;
 mod ci;
+mod dist;
 mod docs;
 mod fuzz;
 mod golden;
@@ -49,6 +50,8 @@ enum Verb {
     Layers,
     /// Builds the documentation of all crates with warnings denied.
     Docs,
+    /// Builds and checks the archive that people download: static binary, manual, completions, units, licences.
+    Dist(dist::Arguments),
     /// Checks that everything builds with the oldest toolchain that we promise (which has to be installed).
     Msrv,
     /// Runs benchmarks, each beside what a user would otherwise take.
@@ -81,6 +84,7 @@ fn carry_out(verb: Verb) -> Result<()> {
         Verb::Tidy => tidy::check(),
         Verb::Layers => layers::check(),
         Verb::Docs => docs::build(),
+        Verb::Dist(arguments) => dist::build(&arguments),
         Verb::Msrv => ci::msrv(),
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Ceph(verb) => ceph::run(&verb),

@@ -1,7 +1,5 @@
 //! What the suites need and the workspace does not build itself.
 
-use std::process::Command;
-
 use anyhow::{Result, bail};
 
 use crate::run;
@@ -21,6 +19,8 @@ const TOOLS: &[Tool] = &[
     Tool { program: "monmaptool", package: "ceph-base", suite: "interop" },
     Tool { program: "ceph-kvstore-tool", package: "ceph-base", suite: "interop" },
     Tool { program: "ceph-monstore-tool", package: "ceph-mon", suite: "interop" },
+    Tool { program: "ceph-mds", package: "ceph-mds", suite: "interop" },
+    Tool { program: "ceph-osd", package: "ceph-osd", suite: "interop" },
     Tool { program: "etcd", package: "etcd-server", suite: "interop" },
     Tool { program: "etcdctl", package: "etcd-client", suite: "interop" },
     // At build time, by the client of etcd alone.
@@ -67,7 +67,7 @@ pub(crate) fn peers() -> Result<(), String> {
     let mut packages: Vec<_> = missing.iter().map(|tool| tool.package).collect();
     packages.sort_unstable();
     packages.dedup();
-    if is_root() && on_path("apt-get") {
+    if run::is_root() && on_path("apt-get") {
         let mut update = run::command("apt-get", ["update", "-qq"]);
         let mut install = run::command("apt-get", ["install", "-y", "-qq", "--no-install-recommends"]);
         install.args(&packages).env("DEBIAN_FRONTEND", "noninteractive");
@@ -77,6 +77,20 @@ pub(crate) fn peers() -> Result<(), String> {
         return Ok(());
     }
     Err(advice(&packages, &missing))
+}
+
+/// Installs what Ceph's own client library needs to be built against, for the benchmark that compares with it. Without it
+/// that benchmark has nobody to compare with and says so.
+pub(crate) fn rival() {
+    if std::path::Path::new("/usr/include/cephfs/libcephfs.h").exists() || !is_root() || !on_path("apt-get") {
+        return;
+    }
+    let arguments = ["install", "-y", "-qq", "--no-install-recommends", "gcc", "libc6-dev", "libcephfs-dev"];
+    let mut install = run::command("apt-get", arguments);
+    install.env("DEBIAN_FRONTEND", "noninteractive");
+    if let Err(error) = run::step(&mut install) {
+        eprintln!("{error:#}");
+    }
 }
 
 fn advice(packages: &[&str], missing: &[&Tool]) -> String {
@@ -90,10 +104,6 @@ fn advice(packages: &[&str], missing: &[&Tool]) -> String {
         packages.join(" "),
         suites.join(" ")
     )
-}
-
-fn is_root() -> bool {
-    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
 
 /// The test runner.

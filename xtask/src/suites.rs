@@ -1,6 +1,7 @@
 //! The test suites by name.
 
 use std::fs;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -9,7 +10,7 @@ use crate::{run, setup};
 /// A suite: what it shows, and which tests are in it.
 struct Suite {
     name: &'static str,
-    /// A nextest filter; `None` for documentation tests, which nextest does not run.
+    /// A nextest filter; `None` for what nextest does not run.
     filter: Option<&'static str>,
     /// Whether real peers have to be installed.
     peers: bool,
@@ -41,11 +42,12 @@ const SUITES: &[Suite] = &[
         peers: true,
     },
     Suite { name: "doc", filter: None, peers: false },
+    Suite { name: "loom", filter: None, peers: false },
 ];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// unit, golden, table, model, sim, crash, fuzz, interop, doc or all
+    /// unit, golden, table, model, sim, crash, fuzz, interop, doc, loom or all
     #[arg(default_value = "all")]
     suite: String,
     /// Only this package
@@ -88,8 +90,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if let Some(filter) = filter {
         nextest(filter, arguments, &mut tally)?;
     }
-    if chosen.iter().any(|suite| suite.filter.is_none()) {
+    if chosen.iter().any(|suite| suite.name == "doc") {
         doc_tests(arguments, &mut tally)?;
+    }
+    if chosen.iter().any(|suite| suite.name == "loom")
+        && arguments.package.as_ref().is_none_or(|package| package == LOOMED)
+    {
+        loom_tests(&mut tally)?;
     }
     if let Some(advice) = advice {
         eprintln!("\nSome of these failures come from programs that are not installed.\n{advice}");
@@ -135,8 +142,24 @@ fn doc_tests(arguments: &Arguments, tally: &mut Tally) -> Result<()> {
         Some(package) => command.args(["--package", package]),
         None => command.arg("--workspace"),
     };
+    libtest(command, tally)
+}
+
+/// The package whose locks are run under loom.
+const LOOMED: &str = "cuttlebone-tokens";
+
+/// Every interleaving of its locks. In a target directory of its own, since `cfg(loom)` changes every dependency.
+fn loom_tests(tally: &mut Tally) -> Result<()> {
+    let mut command =
+        run::cargo(["test", "--package", LOOMED, "--test", "loom", "--target-dir", "target/loom"]);
+    command.env("RUSTFLAGS", "--cfg loom");
+    libtest(command, tally)
+}
+
+/// Runs what prints `test result: …` and counts.
+fn libtest(mut command: Command, tally: &mut Tally) -> Result<()> {
     eprintln!("$ {}", run::shown(&command));
-    let output = command.output().context("cannot start the documentation tests")?;
+    let output = command.output().context("cannot start the tests")?;
     let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
         eprintln!("{text}{}", String::from_utf8_lossy(&output.stderr));

@@ -32,9 +32,11 @@ pub(crate) fn check() -> Result<()> {
     for file in run::files(&[".rs"])? {
         check_source(&file, &fs::read_to_string(run::root().join(&file))?, &mut faults);
     }
-    for file in run::files(&[".md"])? {
-        check_links(&file, &fs::read_to_string(run::root().join(&file))?, &mut faults);
+    let pages = run::files(&[".md"])?;
+    for file in &pages {
+        check_links(file, &fs::read_to_string(run::root().join(file))?, &mut faults);
     }
+    check_book(&pages, &fs::read_to_string(run::root().join(BOOK))?, &mut faults);
     if faults.is_empty() { Ok(()) } else { bail!("tidy:\n  {}", faults.join("\n  ")) }
 }
 
@@ -84,6 +86,20 @@ fn check_links(file: &str, text: &str, faults: &mut Vec<String>) {
     }
 }
 
+/// The list of all pages.
+const BOOK: &str = "docs/README.md";
+
+/// Every page under `docs` is listed in the book's first one.
+fn check_book(pages: &[String], book: &str, faults: &mut Vec<String>) {
+    for page in pages.iter().filter(|page| *page != BOOK) {
+        if let Some(inside) = page.strip_prefix("docs/")
+            && !book.contains(&format!("]({inside})"))
+        {
+            faults.push(format!("{page}: {BOOK} has no link to it"));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +116,8 @@ mod tests {
             "[gone](docs/gone.md) [item](Thing::method) [web](https://a.b)",
             &mut faults,
         );
-        assert_eq!(faults.len(), 4, "{faults:?}");
+        let pages = [BOOK, "docs/found.md", "docs/protocols/lost.md", "README.md"].map(String::from);
+        check_book(&pages, "[found](found.md)", &mut faults);
+        assert_eq!(faults.len(), 5, "{faults:?}");
     }
 }

@@ -1,18 +1,22 @@
 use core::future::poll_fn;
-use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::Poll;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use cuttlebone_checkpoint::{Seqno, Status};
 use cuttlebone_machine::{Entropy, Instant, SplitMix};
 
 use crate::engine::{Engine, EngineError};
+use crate::fetcher::{Fetches, Seat};
 use crate::flusher::Writer;
 use crate::history::{Branch, History};
+use crate::runner::Signal;
+use crate::sync::{Arc, AtomicBool, Cell, Mutex, MutexGuard, Ordering, PoisonError, RwLock, lock};
 use crate::update::UpdateStats;
 use crate::vbucket::{Vbucket, VbucketState};
 use crate::{BucketLimits, Error, OpenError, warmup};
+
+/// Keys out of time that are removed under one hold of a vbucket's lock.
+const EXPIRE_SLICE: usize = 64;
 
 /// The number of a vbucket.
 pub type VbucketId = u16;
@@ -45,6 +49,8 @@ pub struct VbucketStatus {
     pub in_window: bool,
     /// Operations that wait.
     pub parked: usize,
+    /// Those who wait for something to become durable.
+    pub waiting: usize,
     /// Where its history has branched.
     pub history: History,
     /// The last window that was reverted: barrier, first and last seqno.
@@ -58,29 +64,29 @@ pub struct VbucketStatus {
 #[derive(Debug)]
 pub struct Bucket<E> {
     shared: Arc<Shared<E>>,
+    /// Where the operation waits for values that are on the disk only. Without one it reads them itself.
+    seat: Option<Arc<Seat>>,
 }
 
 impl<E> Clone for Bucket<E> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self { shared: Arc::clone(&self.shared), seat: None }
     }
 }
 
-/// Locks are taken in this order: `update`, `writer`, `vbuckets`, one vbucket after another by number, `chance`.
+/// Locks are taken in this order: `update`, `writer`, `vbuckets`, one vbucket after another by number, `chance`. Those of
+/// `signal` and `fetches` are taken with no other but each their own.
 #[derive(Debug)]
 struct Shared<E> {
     engine: E,
     limits: BucketLimits,
     update: Mutex<UpdateStats>,
     writer: Mutex<Writer>,
-    vbuckets: RwLock<BTreeMap<VbucketId, Arc<Mutex<Vbucket>>>>,
+    vbuckets: RwLock<BTreeMap<VbucketId, Arc<Cell>>>,
     chance: Mutex<SplitMix>,
     paused: AtomicBool,
-}
-
-/// A panic while a lock was held is a defect of ours; `recount` tells what it left.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    signal: Signal,
+    fetches: Fetches,
 }
 
 impl<E: Engine> Bucket<E> {
@@ -95,24 +101,25 @@ impl<E: Engine> Bucket<E> {
         limits.log.check()?;
         let mut chance = SplitMix::new(seed);
         let (vbuckets, writer) = warmup::load(&engine, limits, now, &mut || chance.next_u64())?;
-        let vbuckets =
-            vbuckets.into_iter().map(|vbucket| (vbucket.id, Arc::new(Mutex::new(vbucket)))).collect();
+        let vbuckets = vbuckets.into_iter().map(|vbucket| (vbucket.id, Cell::new(vbucket))).collect();
         let shared = Shared {
             engine,
             limits,
-            update: Mutex::default(),
+            update: Mutex::new(UpdateStats::default()),
             writer: Mutex::new(writer),
             vbuckets: RwLock::new(vbuckets),
             chance: Mutex::new(chance),
             paused: AtomicBool::new(false),
+            signal: Signal::default(),
+            fetches: Fetches::new(limits.fetches_max),
         };
-        let bucket = Self { shared: Arc::new(shared) };
+        let bucket = Self { shared: Arc::new(shared), seat: None };
         // Checkpoint ids, stamps and branches of this process are above those of the last one only if it says so on the
         // disk before it uses them: it may be killed before its first flush.
         match bucket.flush() {
             Ok(_) => Ok(bucket),
             Err(Error::Engine(error)) => Err(error.into()),
-            Err(Error::Corrupt { number }) => Err(OpenError::Row { number }),
+            Err(Error::Corrupt { address }) => Err(OpenError::Row { address }),
             Err(other) => Err(EngineError::new(other).into()),
         }
     }
@@ -125,7 +132,7 @@ impl<E: Engine> Bucket<E> {
     pub fn create(&self, id: VbucketId, now: Now, state: VbucketState) -> Result<(), Error> {
         let _update = lock(&self.shared.update);
         let inherits =
-            state == VbucketState::Active && self.all().iter().any(|other| lock(other).is_in_window());
+            state == VbucketState::Active && self.all().iter().any(|other| other.lock().is_in_window());
         let mut all = self.shared.vbuckets.write().unwrap_or_else(PoisonError::into_inner);
         if all.contains_key(&id) {
             return Err(Error::Exists);
@@ -135,7 +142,8 @@ impl<E: Engine> Bucket<E> {
         if inherits {
             vbucket.log.start_update(now.at)?;
         }
-        all.insert(id, Arc::new(Mutex::new(vbucket)));
+        all.insert(id, Cell::new(vbucket));
+        self.signal().poke();
         Ok(())
     }
 
@@ -150,10 +158,11 @@ impl<E: Engine> Bucket<E> {
         let gone = all.remove(&id).ok_or(Error::NotMyVbucket)?;
         writer.removed.push(id);
         drop((all, writer));
-        let mut gone = lock(&gone);
+        let mut gone = gone.lock();
         gone.state = VbucketState::Dead;
         // Streams and parked operations learn it at once.
         let (generation, branch) = self.fresh_branch(Seqno(0));
+        gone.waiters.close();
         gone.reset(now, generation, branch, false);
         gone.unpark();
         Ok(())
@@ -182,9 +191,14 @@ impl<E: Engine> Bucket<E> {
                 vbucket.log.queue_state([state.number()].as_slice().into());
                 vbucket.unsaved = true;
             }
+            if state == VbucketState::Dead {
+                vbucket.waiters.close();
+            }
             vbucket.unpark();
             Ok(())
-        })
+        })?;
+        self.signal().poke();
+        Ok(())
     }
 
     /// Removes every key of every active vbucket, durably.
@@ -196,7 +210,7 @@ impl<E: Engine> Bucket<E> {
         {
             let _update = lock(&self.shared.update);
             let all = self.all();
-            let mut guards: Vec<_> = all.iter().map(|vbucket| lock(vbucket)).collect();
+            let mut guards: Vec<_> = all.iter().map(|vbucket| vbucket.lock()).collect();
             guards.retain(|vbucket| vbucket.state == VbucketState::Active);
             if guards.iter().any(|vbucket| vbucket.is_in_window() || vbucket.is_reverting()) {
                 return Err(Error::InWindow);
@@ -209,10 +223,18 @@ impl<E: Engine> Bucket<E> {
         self.flush().map(drop)
     }
 
-    /// Does what is due: closes old checkpoints. Call it about once a second.
+    /// Does what is due: closes old checkpoints, removes keys that are out of time, ends waiting at its deadline. Call it about once a second.
     pub fn tick(&self, now: Now) {
         for vbucket in self.all() {
-            lock(&vbucket).log.tick(now.at);
+            {
+                let mut vbucket = vbucket.lock();
+                vbucket.log.tick(now.at);
+                vbucket.tell_persisted();
+                vbucket.waiters.time_out(now.at);
+            }
+            while vbucket.lock().expire_due(now, EXPIRE_SLICE) {
+                vbucket.give_way();
+            }
         }
     }
 
@@ -224,9 +246,11 @@ impl<E: Engine> Bucket<E> {
     /// Lets persistence go on.
     pub fn resume(&self) {
         self.shared.paused.store(false, Ordering::Release);
+        self.signal().poke();
     }
 
-    /// Runs `operation` until it is not parked: while the vbucket is pending or being reverted, it waits.
+    /// Runs `operation` until it is not parked: while the vbucket is pending or being reverted, it waits. So it does while a
+    /// [`Runner`](crate::Runner) reads a value from the disk that `operation` needs; without one, `operation` reads it here.
     ///
     /// # Errors
     ///
@@ -240,9 +264,17 @@ impl<E: Engine> Bucket<E> {
         id: VbucketId,
         mut operation: impl FnMut(&Self) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        let seat = Arc::new(Seat::default());
+        let seated = Self { shared: Arc::clone(&self.shared), seat: Some(Arc::clone(&seat)) };
         poll_fn(|cx| {
             loop {
-                match operation(self) {
+                match seat.poll(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Ready(Ok(())) => {}
+                }
+                match operation(&seated) {
+                    Err(Error::Fetching) => continue,
                     Err(Error::Parked) => {}
                     done => return Poll::Ready(done),
                 }
@@ -282,6 +314,7 @@ impl<E: Engine> Bucket<E> {
                 log: vbucket.log.status(),
                 in_window: vbucket.is_in_window(),
                 parked: vbucket.parked.len(),
+                waiting: vbucket.waiters.len(),
                 history: vbucket.history.clone(),
                 reverted: vbucket.reverted,
             })
@@ -300,7 +333,7 @@ impl<E: Engine> Bucket<E> {
     /// Says which does not hold, which would be a defect of this crate.
     pub fn recount(&self) -> Result<(), String> {
         for vbucket in self.all() {
-            let vbucket = lock(&vbucket);
+            let vbucket = vbucket.lock();
             vbucket.log.recount()?;
             vbucket.table.recount()?;
             if !vbucket.is_in_window() && !vbucket.is_reverting() && !vbucket.window.is_empty() {
@@ -312,6 +345,18 @@ impl<E: Engine> Bucket<E> {
 
     pub(crate) fn engine(&self) -> &E {
         &self.shared.engine
+    }
+
+    pub(crate) fn signal(&self) -> &Signal {
+        &self.shared.signal
+    }
+
+    pub(crate) fn fetches(&self) -> &Fetches {
+        &self.shared.fetches
+    }
+
+    pub(crate) fn seat(&self) -> Option<&Arc<Seat>> {
+        self.seat.as_ref()
     }
 
     pub(crate) fn limits(&self) -> BucketLimits {
@@ -341,11 +386,11 @@ impl<E: Engine> Bucket<E> {
     }
 
     /// All vbuckets, by number.
-    pub(crate) fn all(&self) -> Vec<Arc<Mutex<Vbucket>>> {
+    pub(crate) fn all(&self) -> Vec<Arc<Cell>> {
         self.shared.vbuckets.read().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect()
     }
 
-    pub(crate) fn one(&self, id: VbucketId) -> Result<Arc<Mutex<Vbucket>>, Error> {
+    pub(crate) fn one(&self, id: VbucketId) -> Result<Arc<Cell>, Error> {
         let all = self.shared.vbuckets.read().unwrap_or_else(PoisonError::into_inner);
         all.get(&id).map(Arc::clone).ok_or(Error::NotMyVbucket)
     }
@@ -357,7 +402,7 @@ impl<E: Engine> Bucket<E> {
         body: impl FnOnce(&mut Vbucket) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let vbucket = self.one(id)?;
-        let mut vbucket = lock(&vbucket);
+        let mut vbucket = vbucket.lock();
         body(&mut vbucket)
     }
 }

@@ -1,13 +1,15 @@
 //! What is remembered of a vbucket beside its rows.
 
 use bytes::Bytes;
-use cuttlebone_checkpoint::{CheckpointId, Seqno};
+use cuttlebone_checkpoint::{CheckpointId, Seqno, SnapshotRange};
 use cuttlebone_wire::{DecodeError, Features, Reader, Writer};
 
 use crate::history::{Branch, History};
 use crate::vbucket::VbucketState;
 
-const VERSION: u8 = 1;
+/// Version 2 has the snapshot that a replica was receiving. What version 1 wrote is read as if there was none.
+const VERSION: u8 = 2;
+const COMPAT: u8 = 1;
 const BRANCHES_MAX: usize = 64;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,12 +27,14 @@ pub(crate) struct Document {
     pub(crate) history: History,
     /// Barrier and seqnos of the last window that was reverted.
     pub(crate) reverted: Option<(CheckpointId, Seqno, Seqno)>,
+    /// What a replica has up to `seqno` is consistent only with all of this.
+    pub(crate) snapshot: SnapshotRange,
 }
 
 impl Document {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new(Features::default());
-        w.versioned(VERSION, VERSION, |w| {
+        w.versioned(VERSION, COMPAT, |w| {
             w.u8(self.state.number());
             w.u32(self.generation);
             for value in [self.seqno.0, self.checkpoint.0, self.purged.0, self.cas] {
@@ -43,7 +47,7 @@ impl Document {
             }
             w.bool(self.reverted.is_some());
             let (barrier, first, last) = self.reverted.unwrap_or_default();
-            for value in [barrier.0, first.0, last.0] {
+            for value in [barrier.0, first.0, last.0, self.snapshot.start.0, self.snapshot.end.0] {
                 w.u64(value);
             }
         });
@@ -59,10 +63,10 @@ impl Document {
         }
         let body = Bytes::copy_from_slice(body);
         let mut r = Reader::new(&body);
-        r.versioned("document", VERSION, |r, _| Self::fields(r)).ok().flatten()
+        r.versioned("document", VERSION, Self::fields).ok().flatten()
     }
 
-    fn fields(r: &mut Reader<'_>) -> Result<Option<Self>, DecodeError> {
+    fn fields(r: &mut Reader<'_>, version: u8) -> Result<Option<Self>, DecodeError> {
         let state = VbucketState::from_number(r.u8("state")?);
         let generation = r.u32("generation")?;
         let seqno = Seqno(r.u64("seqno")?);
@@ -75,6 +79,10 @@ impl Document {
         let was_reverted = r.bool("was reverted")?;
         let reverted = (CheckpointId(r.u64("barrier")?), Seqno(r.u64("first")?), Seqno(r.u64("last")?));
         let reverted = was_reverted.then_some(reverted);
+        let mut snapshot = SnapshotRange { start: seqno, end: seqno };
+        if version >= 2 {
+            snapshot = SnapshotRange { start: Seqno(r.u64("start")?), end: Seqno(r.u64("end")?) };
+        }
         let history = History::from_branches(branches);
         Ok(state.zip(history).map(|(state, history)| Self {
             state,
@@ -85,6 +93,7 @@ impl Document {
             cas,
             history,
             reverted,
+            snapshot,
         }))
     }
 }
@@ -104,6 +113,7 @@ mod tests {
             cas: 7,
             history: History::new(Branch { id: 8, from: Seqno(9) }),
             reverted: Some((CheckpointId(10), Seqno(11), Seqno(12))),
+            snapshot: SnapshotRange { start: Seqno(3), end: Seqno(13) },
         };
         let bytes = document.encode();
         assert_eq!(Document::decode(&bytes), Some(document));

@@ -23,6 +23,9 @@ pub enum Error {
     /// The operation waits: the vbucket is pending or being reverted. Use the asynchronous face, or try again.
     #[error("the operation is parked")]
     Parked,
+    /// The value is being read from the disk, for [`Bucket::wait`](crate::Bucket::wait), which tries again then.
+    #[error("the value is being read from the disk")]
+    Fetching,
     /// Too many operations wait already.
     #[error("{limit} operations are parked already")]
     TooManyParked {
@@ -35,6 +38,9 @@ pub enum Error {
     /// The key has no value on disk that could be given up, since it was not persisted yet.
     #[error("the key is dirty")]
     Dirty,
+    /// The value is not a number that could be counted up or down.
+    #[error("the value is not a decimal number")]
+    NotANumber,
     /// Key or value have no place in an item.
     #[error("item")]
     Item(#[from] ItemError),
@@ -59,6 +65,16 @@ pub enum Error {
     #[error("the stream is over")]
     StreamOver,
 
+    /// What was waited for was taken back before it was durable: hot reload was reverted, or the vbucket cleared.
+    #[error("taken back before it was durable")]
+    Undone,
+    /// What was waited for was not durable in time. It may become so later.
+    #[error("not durable in time")]
+    TimedOut,
+
+    /// A thread could not be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
     /// Persistence is stopped by the operator.
     #[error("persistence is stopped")]
     Paused,
@@ -66,10 +82,10 @@ pub enum Error {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// A row on the disk is not what was written.
-    #[error("row {number} is damaged")]
+    #[error("the row at {address} is damaged")]
     Corrupt {
-        /// Its number.
-        number: u64,
+        /// Where it lies.
+        address: u64,
     },
     /// The caller broke a rule of this crate.
     #[error("misuse: {0}")]
@@ -83,9 +99,11 @@ impl Error {
             self,
             Self::Temporary
                 | Self::Parked
+                | Self::Fetching
                 | Self::TooManyParked { .. }
                 | Self::Locked
                 | Self::NotDrained
+                | Self::TimedOut
                 | Self::Engine(_)
                 | Self::Paused
         )
@@ -119,10 +137,10 @@ pub enum OpenError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// A row on the disk is not what was written.
-    #[error("row {number} is damaged")]
+    #[error("the row at {address} is damaged")]
     Row {
-        /// Its number.
-        number: u64,
+        /// Where it lies.
+        address: u64,
     },
     /// The document of a vbucket is not what was written.
     #[error("the document of vbucket {vbucket} is damaged")]

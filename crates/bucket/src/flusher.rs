@@ -1,34 +1,39 @@
-use core::ops::Range;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::collections::{HashMap, HashSet};
 
-use cuttlebone_checkpoint::{FetchLimit, Flush, Op, Stop};
+use cuttlebone_checkpoint::{FetchLimit, Flush, Item, Op, Seqno, Stop};
+use foldhash::quality::RandomState;
 
-use crate::bucket::{Bucket, VbucketId, lock};
-use crate::engine::{Engine, Snapshot, WriteBatch};
+use crate::bucket::{Bucket, VbucketId};
+use crate::engine::{Engine, RowAt, Rows, Snapshot, WriteBatch};
+use crate::sync::{Arc, Cell};
 use crate::table::Disk;
-use crate::vbucket::Vbucket;
 use crate::{Error, record};
 
 /// Keys that are marked as persisted under one hold of a vbucket's lock, so that readers wait a few microseconds at most.
 const MARK_SLICE: usize = 64;
-/// Rows that one flush moves or removes from the front.
-const CLEAN_ROWS: u64 = 4096;
-/// Void rows that are not worth cleaning.
-const VOID_ROWS: u64 = 20_000;
+/// Bytes that one flush reads from the front of the disk at least, to move what is live in them; and as many times what
+/// it writes, so that the front goes faster than the end comes.
+const CLEAN_BYTES: u64 = 1024 * 1024;
+const CLEAN_TIMES: u64 = 2;
+/// Void bytes that are not worth cleaning.
+const VOID_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Who appends to the disk: whoever holds its lock.
 #[derive(Debug, Default)]
 pub(crate) struct Writer {
-    /// The number of the next row.
-    pub(crate) next: u64,
-    /// The number of the first row.
+    /// The address of the first row that was not looked at for what is live.
     pub(crate) first: u64,
-    /// Rows that nothing refers to any more: they go with the next commit. Not with the one that moved the live ones
-    /// among them, whose answer may be lost.
-    pub(crate) void: Range<u64>,
+    /// Nothing refers to rows before this any more: they go with the next commit. Not with the one that moved the live
+    /// ones among them, whose answer may be lost.
+    pub(crate) void_before: u64,
     /// Vbuckets whose documents have to go.
     pub(crate) removed: Vec<VbucketId>,
+    /// Bytes of the last commit.
+    pub(crate) written: u64,
+    /// The row at the front is not what was written: nothing is cleaned any more.
+    pub(crate) damaged: bool,
+    /// The memory of the last batch.
+    pub(crate) rows: Rows,
 }
 
 /// What a flush did.
@@ -43,33 +48,28 @@ pub struct Flushed {
     pub more: bool,
 }
 
-/// One key's new row.
-struct Mark {
-    key: Box<[u8]>,
-    disk: Disk,
-    deleted: bool,
-}
-
-/// A live row that was copied to the end.
+/// A live row that was copied to the end. Its new place is that of the first rows of the batch.
 struct Move {
     vbucket: VbucketId,
     generation: u32,
     key: Box<[u8]>,
-    disk: Disk,
+    from: RowAt,
 }
 
 /// What one vbucket contributes.
 struct Share {
-    vbucket: Arc<Mutex<Vbucket>>,
+    vbucket: Arc<Cell>,
     generation: u32,
     flush: Option<Flush>,
-    marks: Vec<Mark>,
+    /// The items of the flush that have a row, in its order, if not all of them have.
+    newest: Option<HashSet<Seqno, RandomState>>,
 }
 
 impl<E: Engine> Bucket<E> {
     /// Persists what is waiting in all vbuckets, in one commit; call it again while it says that there is more.
     ///
-    /// Blocks on the disk: call it from a thread of its own. One flush at a time; others wait.
+    /// Blocks on the disk: call it from a thread of its own, or let a [`Runner`](crate::Runner) do it. One flush at a time;
+    /// others wait.
     ///
     /// # Errors
     ///
@@ -80,44 +80,53 @@ impl<E: Engine> Bucket<E> {
             return Err(Error::Paused);
         }
         let mut writer = self.writer();
-        let (mut batch, mut shares, mut flushed) = (WriteBatch::default(), Vec::new(), Flushed::default());
-        let mut next = writer.next;
+        let mut batch = WriteBatch { append: core::mem::take(&mut writer.rows), ..WriteBatch::default() };
+        batch.append.clear();
         batch.documents.extend(writer.removed.iter().map(|id| (*id, Vec::new())));
-        batch.remove = writer.void.clone();
-        let (cleaned, moved) = self.clean(&writer, &mut next, &mut batch)?;
-        flushed.moved = moved.len() as u64;
+        batch.remove_before = writer.void_before;
+        let outcome = self.flush_batch(&mut writer, &mut batch);
+        writer.rows = batch.append;
+        outcome
+    }
+
+    fn flush_batch(&self, writer: &mut Writer, batch: &mut WriteBatch) -> Result<Flushed, Error> {
+        let (cleaned, moved) = self.clean(writer, batch);
+        let mut flushed = Flushed { moved: moved.len() as u64, ..Flushed::default() };
+        let mut shares = Vec::new();
         for vbucket in self.all() {
             let room = self.limits().flush_rows.saturating_sub(flushed.mutations);
             if room == 0 {
                 flushed.more = true;
                 break;
             }
-            shares.extend(Self::take(vbucket, room, &mut next, &mut batch, &mut flushed)?);
+            match Self::take(vbucket, room, batch, &mut flushed) {
+                Ok(share) => shares.extend(share),
+                Err(error) => {
+                    Self::end_all(shares, None);
+                    return Err(error);
+                }
+            }
         }
-        if batch.append.is_empty() && batch.documents.is_empty() && batch.remove.is_empty() {
-            Self::end_all(shares, true);
+        if batch.append.is_empty() && batch.documents.is_empty() {
+            // What was looked at in vain may go as soon as anything is written.
+            (writer.first, writer.void_before) = (cleaned, cleaned);
+            Self::end_all(shares, Some(&mut core::iter::empty()));
             return Ok(flushed);
         }
-        let outcome = self.engine().apply(&batch);
-        // A commit whose answer was lost may be there: its numbers are not used again.
-        writer.next = next;
-        if let Err(error) = outcome {
-            Self::end_all(shares, false);
-            return Err(error.into());
-        }
-        writer.void = cleaned;
-        writer.first = writer.first.max(writer.void.end);
+        let base = match self.engine().apply(batch) {
+            Ok(base) => base,
+            Err(error) => {
+                Self::end_all(shares, None);
+                return Err(error.into());
+            }
+        };
+        writer.void_before = cleaned;
+        writer.first = cleaned;
         writer.removed.clear();
-        for row in moved {
-            // A vbucket that was removed meanwhile has no use for it.
-            let _ = self.with(row.vbucket, |vbucket| {
-                if vbucket.generation == row.generation {
-                    vbucket.table.update(&row.key, |entry| entry.disk = Some(row.disk));
-                }
-                Ok(())
-            });
-        }
-        Self::end_all(shares, true);
+        writer.written = batch.append.as_bytes().len() as u64;
+        let mut places = batch.append.places(base);
+        self.end_moves(moved, &mut places);
+        Self::end_all(shares, Some(&mut places));
         Ok(flushed)
     }
 
@@ -133,16 +142,19 @@ impl<E: Engine> Bucket<E> {
 
     /// Takes what waits in one vbucket, and adds its rows and its document to the batch.
     fn take(
-        vbucket: Arc<Mutex<Vbucket>>,
+        vbucket: Arc<Cell>,
         room: u64,
-        next: &mut u64,
         batch: &mut WriteBatch,
         flushed: &mut Flushed,
     ) -> Result<Option<Share>, Error> {
         let limit = FetchLimit { elements: room, bytes: 32 << 20, stop: Stop::AfterCheckpoint };
         let (id, generation, flush, document) = {
-            let mut vbucket = lock(&vbucket);
+            let mut vbucket = vbucket.lock();
             let flush = vbucket.log.take(limit)?;
+            if flush.is_none() {
+                // Persistence moves on with a checkpoint that closes when everything of it is on the disk already.
+                vbucket.tell_persisted();
+            }
             let through =
                 flush.as_ref().map_or(vbucket.log.status().persisted, |flush| flush.batch().through());
             let wanted = core::mem::take(&mut vbucket.unsaved) || flush.is_some();
@@ -150,92 +162,126 @@ impl<E: Engine> Bucket<E> {
         };
         let Some(document) = document else { return Ok(None) };
         batch.documents.push((id, document));
-        let mut marks = Vec::new();
+        let mut newest = None;
         if let Some(flush) = &flush {
             let taken = flush.batch();
             flushed.more |= taken.has_more();
             flushed.mutations += taken.mutations();
             // A key occurs once in a checkpoint, so only several of them need a look.
-            let mut newest = HashMap::new();
             if taken.ranges().len() > 1 {
-                newest = taken.items().map(|item| (item.key(), item.seqno())).collect();
+                let last: HashMap<_, _, RandomState> =
+                    taken.items().map(|item| (item.key(), item.seqno())).collect();
+                if last.len() as u64 != taken.mutations() {
+                    newest = Some(last.into_values().collect());
+                }
             }
-            marks.reserve(usize::try_from(taken.mutations()).unwrap_or_default());
-            for item in
-                taken.items().filter(|item| newest.get(item.key()).is_none_or(|at| *at == item.seqno()))
-            {
-                batch.append.push((*next, record::encode(id, generation, item)));
-                let disk = Disk { row: *next, seqno: item.seqno() };
-                marks.push(Mark { key: item.key().into(), disk, deleted: item.op() == Op::Delete });
-                *next += 1;
+            for item in rows_of(flush, newest.as_ref()) {
+                batch.append.push_with(|bytes| record::encode(bytes, id, generation, item));
             }
         }
-        Ok(Some(Share { vbucket, generation, flush, marks }))
+        Ok(Some(Share { vbucket, generation, flush, newest }))
     }
 
-    fn end_all(shares: Vec<Share>, good: bool) {
+    /// Tells the vbuckets how the commit went: where their rows are, or `None` if it failed.
+    fn end_all(shares: Vec<Share>, places: Option<&mut dyn Iterator<Item = RowAt>>) {
+        let Some(places) = places else {
+            for share in shares {
+                Self::end(share, false);
+            }
+            return;
+        };
         for share in shares {
-            Self::end(share, good);
-        }
-    }
-
-    /// Tells a vbucket how the commit went.
-    fn end(share: Share, good: bool) {
-        let Share { vbucket, generation, flush, marks } = share;
-        if good {
-            for slice in marks.chunks(MARK_SLICE) {
-                let mut vbucket = lock(&vbucket);
-                // It may have been cleared since: then the rows are void.
-                if vbucket.generation == generation {
-                    for mark in slice {
-                        vbucket.persisted(&mark.key, mark.disk, mark.deleted);
+            if let Some(flush) = &share.flush {
+                let mut rows = rows_of(flush, share.newest.as_ref()).zip(&mut *places).peekable();
+                while rows.peek().is_some() {
+                    share.vbucket.give_way();
+                    let mut vbucket = share.vbucket.lock();
+                    // It may have been cleared since: then the rows are void.
+                    let is_same = vbucket.generation == share.generation;
+                    for (item, row) in rows.by_ref().take(MARK_SLICE).filter(|_| is_same) {
+                        let disk = Disk::new(row, item.seqno());
+                        vbucket.persisted(item.key(), disk, item.op() == Op::Delete);
                     }
                 }
             }
+            Self::end(share, true);
         }
+    }
+
+    fn end(share: Share, good: bool) {
+        let Share { vbucket, flush, .. } = share;
         let freed = {
-            let mut vbucket = lock(&vbucket);
+            let mut vbucket = vbucket.lock();
             vbucket.unsaved |= !good;
             let log = &mut vbucket.log;
             // A reset in between makes the flush void, and leaves nothing to end.
-            flush.as_ref().and_then(|flush| if good { log.commit(flush) } else { log.abort(flush) }.ok())
+            let freed =
+                flush.as_ref().and_then(|flush| if good { log.commit(flush) } else { log.abort(flush) }.ok());
+            vbucket.tell_persisted();
+            freed
         };
         drop((freed, flush));
     }
 
-    /// Moves live rows from the front to the end when most rows are void, so that the front can go.
-    fn clean(
-        &self,
-        writer: &Writer,
-        next: &mut u64,
-        batch: &mut WriteBatch,
-    ) -> Result<(Range<u64>, Vec<Move>), Error> {
-        let live: usize = self.all().iter().map(|vbucket| lock(vbucket).table.sums().on_disk).sum();
-        if writer.next - writer.first <= 2 * live as u64 + VOID_ROWS {
-            return Ok((0..0, Vec::new()));
+    /// Copies live rows from the front to the end when most rows are void, so that the front can go. Tells up to where.
+    ///
+    /// A front that cannot be read stays, and flushing goes on: whoever looks for a row there is told.
+    fn clean(&self, writer: &mut Writer, batch: &mut WriteBatch) -> (u64, Vec<Move>) {
+        let live: u64 = self.all().iter().map(|vbucket| vbucket.lock().table.sums().disk_bytes).sum();
+        let used = self.engine().span().end.saturating_sub(writer.first);
+        if writer.damaged || used <= 2 * live + VOID_BYTES {
+            return (writer.first, Vec::new());
         }
-        let range = writer.first..writer.next.min(writer.first + CLEAN_ROWS);
-        let mut rows = Vec::new();
-        self.engine().snapshot()?.rows(range.clone(), &mut |number, row| {
-            rows.push((number, row.to_vec()));
-            true
-        })?;
-        let mut moved = Vec::new();
-        for (number, row) in rows {
-            let record = record::decode(&row).ok_or(Error::Corrupt { number })?;
-            let item = record.item;
-            let is_live = self.with(record.vbucket, |vbucket| {
-                let disk = vbucket.table.get(item.key()).and_then(|entry| entry.disk);
-                Ok(vbucket.generation == record.generation && disk.is_some_and(|disk| disk.row == number))
-            });
-            if is_live.unwrap_or(false) {
-                batch.append.push((*next, row));
-                let disk = Disk { row: *next, seqno: item.seqno() };
-                let (vbucket, generation) = (record.vbucket, record.generation);
-                moved.push(Move { vbucket, generation, key: item.key().into(), disk });
-                *next += 1;
+        let (mut moved, mut damaged) = (Vec::new(), false);
+        let limit = CLEAN_BYTES + CLEAN_TIMES * writer.written;
+        let read = self.engine().snapshot().and_then(|snapshot| {
+            snapshot.rows(writer.first, limit, &mut |from, row| {
+                let Some((vbucket, generation, key)) = record::owner(row) else {
+                    damaged = true;
+                    return false;
+                };
+                let is_live = self.with(vbucket, |vbucket| {
+                    let disk = vbucket.table.get(key).and_then(|entry| entry.disk);
+                    Ok(vbucket.generation == generation && disk.is_some_and(|disk| disk.row() == from))
+                });
+                if is_live.unwrap_or(false) {
+                    batch.append.push(row);
+                    moved.push(Move { vbucket, generation, key: key.into(), from });
+                }
+                true
+            })
+        });
+        match read {
+            Ok(next) if !damaged => (next, moved),
+            _ => {
+                writer.damaged |= damaged;
+                batch.append.clear();
+                (writer.first, Vec::new())
             }
         }
-        Ok((range, moved))
     }
+
+    /// The copies are durable: nobody refers to the originals any more.
+    fn end_moves(&self, moved: Vec<Move>, places: &mut impl Iterator<Item = RowAt>) {
+        for (Move { vbucket, generation, key, from }, row) in moved.into_iter().zip(places) {
+            // A vbucket that was removed meanwhile has no use for it.
+            let _ = self.with(vbucket, |vbucket| {
+                if vbucket.generation == generation {
+                    vbucket.table.update(&key, |entry| match entry.disk {
+                        Some(disk) if disk.row() == from => entry.disk = Some(Disk::new(row, disk.seqno)),
+                        _ => {}
+                    });
+                }
+                Ok(())
+            });
+        }
+    }
+}
+
+/// The items that get a row: the last one of each key.
+fn rows_of<'a>(
+    flush: &'a Flush,
+    newest: Option<&'a HashSet<Seqno, RandomState>>,
+) -> impl Iterator<Item = &'a Item> {
+    flush.batch().items().filter(move |item| newest.is_none_or(|newest| newest.contains(&item.seqno())))
 }

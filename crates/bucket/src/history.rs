@@ -77,6 +77,14 @@ impl History {
         self.branches.truncate(BRANCHES_MAX);
     }
 
+    /// This history as one who is at `seqno` and not yet told of later branches may know it: the branches that began
+    /// before, and at least the oldest.
+    pub(crate) fn known_at(&self, seqno: Seqno) -> Self {
+        let oldest = self.branches.len().saturating_sub(1);
+        let known = |(at, branch): (usize, &Branch)| (at == oldest || branch.from < seqno).then_some(*branch);
+        Self { branches: self.branches.iter().enumerate().filter_map(known).collect() }
+    }
+
     /// Whether a consumer is on this history. `high` is our last seqno; deletions up to `purged` are forgotten.
     ///
     /// Source: `couchbase/kv_engine:engines/ep/src/failover-table.cc`, `FailoverTable::needsRollback`; the order of

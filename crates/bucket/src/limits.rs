@@ -13,6 +13,10 @@ pub struct BucketLimits {
     pub tombstones_max: usize,
     /// Operations that wait, for each vbucket.
     pub parked_max: usize,
+    /// Those who wait for something to become durable, for each vbucket.
+    pub waiters_max: usize,
+    /// Keys whose values are being read for those who must not block, in all vbuckets.
+    pub fetches_max: usize,
     /// Rows in one commit, about: a flush takes whole checkpoints.
     pub flush_rows: u64,
     /// Events that a stream sends before an acknowledgement.
@@ -26,6 +30,8 @@ impl Default for BucketLimits {
             resident_bytes_max: 1 << 30,
             tombstones_max: 100_000,
             parked_max: 10_000,
+            waiters_max: 10_000,
+            fetches_max: 10_000,
             flush_rows: 10_000,
             unacknowledged_max: 100_000,
         }

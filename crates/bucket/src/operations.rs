@@ -4,7 +4,7 @@ use cuttlebone_checkpoint::{Item, Op, Seqno};
 
 use crate::Error;
 use crate::bucket::{Bucket, Now, VbucketId};
-use crate::engine::Engine;
+use crate::engine::{Engine, RowAt};
 use crate::record;
 use crate::table::Meta;
 use crate::vbucket::{Vbucket, VbucketState};
@@ -52,17 +52,17 @@ pub struct Stored {
     pub seqno: Seqno,
 }
 
-enum Lookup {
-    Here(Found),
-    /// Its value is on the disk.
-    OnDisk {
-        row: u64,
-        meta: Meta,
-    },
+/// What one look at a vbucket brought.
+pub(crate) enum Lookup<T> {
+    /// The answer.
+    Here(T),
+    /// The key's value is on the disk, and has to be read first.
+    OnDisk { row: RowAt, meta: Meta },
 }
 
 impl<E: Engine> Bucket<E> {
-    /// The value of a key. Reads the disk, without any lock, if the value was given up.
+    /// The value of a key. Reads the disk, without any lock, if the value was given up; in [`wait`](Self::wait), somebody else
+    /// does.
     ///
     /// # Errors
     ///
@@ -103,13 +103,7 @@ impl<E: Engine> Bucket<E> {
             }
             let found = vbucket.look_up(now, key)?;
             let Lookup::Here(found) = found else { return Ok(found) };
-            vbucket.cas += 1;
-            let cas = vbucket.cas;
-            vbucket.table.update(key, |entry| {
-                entry.locked_until = now.at + hold;
-                // The stamp changes with the lock, so that only its holder can store.
-                entry.meta.cas = cas;
-            });
+            let cas = vbucket.hold(key, now.at + hold);
             Ok(Lookup::Here(Found { cas, ..found }))
         })
     }
@@ -126,11 +120,8 @@ impl<E: Engine> Bucket<E> {
                 return Err(Error::NotFound);
             }
             let freed = vbucket.table.update(key, |entry| {
-                let right = entry.meta.cas == cas;
-                if right {
-                    entry.locked_until = cuttlebone_machine::Instant::ZERO;
-                }
-                right
+                let hold = entry.hold.as_mut().filter(|hold| hold.cas == cas);
+                hold.map(|hold| hold.until = cuttlebone_machine::Instant::ZERO).is_some()
             });
             if freed == Some(true) { Ok(()) } else { Err(Error::Locked) }
         })
@@ -156,6 +147,7 @@ impl<E: Engine> Bucket<E> {
             vbucket.check_cas(now, item.key(), live, cas)?;
             vbucket.write(now, item).map(stored)
         })
+        .inspect(|_| self.signal().poke())
     }
 
     /// Removes a key; `cas` is its stamp if only that one may be removed.
@@ -180,6 +172,7 @@ impl<E: Engine> Bucket<E> {
             vbucket.check_cas(now, key, live, cas)?;
             vbucket.write(now, item).map(stored)
         })
+        .inspect(|_| self.signal().poke())
     }
 
     /// Gives up the value of a key in memory.
@@ -191,11 +184,11 @@ impl<E: Engine> Bucket<E> {
     pub fn evict(&self, vbucket: VbucketId, now: Now, key: &[u8]) -> Result<(), Error> {
         self.with(vbucket, |vbucket| {
             vbucket.live(now, key).ok_or(Error::NotFound)?;
-            let change = |entry: &mut crate::table::Entry| match (entry.is_clean(), entry.value.is_some()) {
+            let change = |entry: &mut crate::table::Entry| match (entry.is_clean(), entry.value().is_some()) {
                 (_, false) => Err(Error::Exists),
                 (false, true) => Err(Error::Dirty),
                 (true, true) => {
-                    entry.value = None;
+                    entry.give_up_value();
                     Ok(())
                 }
             };
@@ -203,46 +196,48 @@ impl<E: Engine> Bucket<E> {
         })
     }
 
-    fn find(
+    /// Looks until the answer is there, and reads the key's value from the disk in between, without any lock.
+    pub(crate) fn find<T>(
         &self,
         id: VbucketId,
         key: &[u8],
-        mut look: impl FnMut(&mut Vbucket) -> Result<Lookup, Error>,
-    ) -> Result<Found, Error> {
+        mut look: impl FnMut(&mut Vbucket) -> Result<Lookup<T>, Error>,
+    ) -> Result<T, Error> {
         let mut missing = 0;
         for _ in 0..FETCHES_MAX {
             let (row, meta) = match self.with(id, &mut look)? {
                 Lookup::Here(found) => return Ok(found),
                 Lookup::OnDisk { row, meta } => (row, meta),
             };
-            missing = row;
+            if let Some(seat) = self.seat()
+                && self.fetches().ask(id, key, seat)?
+            {
+                return Err(Error::Fetching);
+            }
+            missing = row.address;
             // The row may be rewritten elsewhere meanwhile; then the next look says where.
             let Some(bytes) = self.engine().row(row)? else { continue };
-            let item = record::decode(&bytes).ok_or(Error::Corrupt { number: row })?.item;
+            let item = record::decode(&bytes).ok_or(Error::Corrupt { address: row.address })?.item;
             if item.key() != key || item.seqno() != meta.seqno {
-                return Err(Error::Corrupt { number: row });
+                return Err(Error::Corrupt { address: row.address });
             }
             self.with(id, |vbucket| {
-                vbucket.table.update(key, |entry| {
-                    if entry.meta.seqno == item.seqno() && entry.meta.live && entry.value.is_none() {
-                        entry.value = Some(item);
-                    }
-                });
+                vbucket.table.update(key, |entry| entry.give(item));
                 Ok(())
             })?;
         }
-        Err(Error::Corrupt { number: missing })
+        Err(Error::Corrupt { address: missing })
     }
 }
 
-fn stored(meta: Meta) -> Stored {
+pub(crate) fn stored(meta: Meta) -> Stored {
     Stored { cas: meta.cas, seqno: meta.seqno }
 }
 
 impl Vbucket {
     /// The key if it has a value and its time is not over. The first to find that it is over makes it a deletion.
-    fn live(&mut self, now: Now, key: &[u8]) -> Option<Meta> {
-        let meta = self.table.get(key).map(|entry| entry.meta).filter(|meta| meta.live)?;
+    pub(crate) fn live(&mut self, now: Now, key: &[u8]) -> Option<Meta> {
+        let meta = self.table.get(key).filter(|entry| entry.is_live())?.meta();
         if meta.expiry == 0 || meta.expiry >= now.unix {
             return Some(meta);
         }
@@ -251,7 +246,7 @@ impl Vbucket {
         None
     }
 
-    fn look_up(&mut self, now: Now, key: &[u8]) -> Result<Lookup, Error> {
+    pub(crate) fn look_up(&mut self, now: Now, key: &[u8]) -> Result<Lookup<Found>, Error> {
         self.admit()?;
         self.live(now, key).ok_or(Error::NotFound)?;
         let locked = self.is_locked(key, now.at);
@@ -261,20 +256,25 @@ impl Vbucket {
         })
     }
 
-    fn here(&self, key: &[u8]) -> Result<Lookup, Error> {
-        let entry = self.table.get(key).filter(|entry| entry.meta.live).ok_or(Error::NotFound)?;
-        let meta = entry.meta;
-        match (&entry.value, entry.disk) {
-            (Some(item), _) => Ok(Lookup::Here(Found { item: item.clone(), cas: meta.cas })),
-            (None, Some(disk)) => Ok(Lookup::OnDisk { row: disk.row, meta }),
+    pub(crate) fn here(&self, key: &[u8]) -> Result<Lookup<Found>, Error> {
+        let entry = self.table.get(key).filter(|entry| entry.is_live()).ok_or(Error::NotFound)?;
+        match (entry.value(), entry.disk) {
+            (Some(item), _) => Ok(Lookup::Here(Found { item: item.clone(), cas: entry.cas() })),
+            (None, Some(disk)) => Ok(Lookup::OnDisk { row: disk.row(), meta: entry.meta() }),
             (None, None) => Err(Error::Misuse("a value is neither in memory nor on disk")),
         }
     }
 
     /// A held key takes its holder's stamp only.
-    fn check_cas(&self, now: Now, key: &[u8], live: Option<Meta>, cas: Option<u64>) -> Result<(), Error> {
-        let Some(meta) = live else { return Ok(()) };
-        let right = cas == Some(meta.cas);
+    pub(crate) fn check_cas(
+        &self,
+        now: Now,
+        key: &[u8],
+        live: Option<Meta>,
+        cas: Option<u64>,
+    ) -> Result<(), Error> {
+        let Some(entry) = live.and_then(|_| self.table.get(key)) else { return Ok(()) };
+        let right = cas == Some(entry.cas());
         if self.is_locked(key, now.at) && !right {
             return Err(Error::Locked);
         }

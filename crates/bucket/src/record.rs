@@ -18,33 +18,46 @@ pub(crate) struct Record {
     pub(crate) item: Item,
 }
 
-pub(crate) fn encode(vbucket: u16, generation: u32, item: &Item) -> Vec<u8> {
+/// Appends the row of `item`.
+pub(crate) fn encode(bytes: &mut Vec<u8>, vbucket: u16, generation: u32, item: &Item) {
+    let start = bytes.len();
     let key_len = u16::try_from(item.key().len()).unwrap_or(u16::MAX);
-    let mut row = Vec::with_capacity(HEAD_BYTES + item.key().len() + item.value().len() + CRC_BYTES);
-    row.push(VERSION);
-    row.push(u8::from(item.op() == Op::Delete));
-    row.extend_from_slice(&vbucket.to_le_bytes());
-    row.extend_from_slice(&generation.to_le_bytes());
-    row.extend_from_slice(&key_len.to_le_bytes());
-    row.extend_from_slice(&item.flags().to_le_bytes());
-    row.extend_from_slice(&item.expiry().to_le_bytes());
-    row.extend_from_slice(&item.seqno().0.to_le_bytes());
-    row.extend_from_slice(&item.cas().to_le_bytes());
-    row.extend_from_slice(&item.revision().to_le_bytes());
-    row.extend_from_slice(item.key());
-    row.extend_from_slice(item.value());
-    let crc = crc32c::crc32c(&row);
-    row.extend_from_slice(&crc.to_le_bytes());
-    row
+    bytes.reserve(HEAD_BYTES + item.key().len() + item.value().len() + CRC_BYTES);
+    bytes.extend_from_slice(&[VERSION, u8::from(item.op() == Op::Delete)]);
+    bytes.extend_from_slice(&vbucket.to_le_bytes());
+    bytes.extend_from_slice(&generation.to_le_bytes());
+    bytes.extend_from_slice(&key_len.to_le_bytes());
+    bytes.extend_from_slice(&item.flags().to_le_bytes());
+    bytes.extend_from_slice(&item.expiry().to_le_bytes());
+    bytes.extend_from_slice(&item.seqno().0.to_le_bytes());
+    bytes.extend_from_slice(&item.cas().to_le_bytes());
+    bytes.extend_from_slice(&item.revision().to_le_bytes());
+    bytes.extend_from_slice(item.key());
+    bytes.extend_from_slice(item.value());
+    let crc = crc32c::crc32c(bytes.get(start..).unwrap_or_default());
+    bytes.extend_from_slice(&crc.to_le_bytes());
+}
+
+/// Whose row it is, and of which key, without the rest; `None` if it is not what was written.
+pub(crate) fn owner(row: &[u8]) -> Option<(u16, u32, &[u8])> {
+    let mut rest = checked(row)?;
+    let [version, _op] = take(&mut rest)?;
+    let vbucket = u16::from_le_bytes(take(&mut rest)?);
+    let generation = u32::from_le_bytes(take(&mut rest)?);
+    let key_len = usize::from(u16::from_le_bytes(take(&mut rest)?));
+    let key = row.get(HEAD_BYTES..HEAD_BYTES + key_len)?;
+    (version == VERSION && key.len() + HEAD_BYTES + CRC_BYTES <= row.len())
+        .then_some((vbucket, generation, key))
+}
+
+fn checked(row: &[u8]) -> Option<&[u8]> {
+    let (body, crc) = row.split_last_chunk::<CRC_BYTES>()?;
+    (crc32c::crc32c(body) == u32::from_le_bytes(*crc)).then_some(body)
 }
 
 /// The row again; `None` if it is not what was written.
 pub(crate) fn decode(row: &[u8]) -> Option<Record> {
-    let (body, crc) = row.split_last_chunk::<CRC_BYTES>()?;
-    if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
-        return None;
-    }
-    let mut rest = body;
+    let mut rest = checked(row)?;
     let [version, op] = take(&mut rest)?;
     let vbucket = u16::from_le_bytes(take(&mut rest)?);
     let generation = u32::from_le_bytes(take(&mut rest)?);
@@ -79,16 +92,20 @@ mod tests {
     fn sample() -> (Item, Vec<u8>) {
         let item = Item::set(b"key", b"value").unwrap().with_flags(7).with_expiry(9).with_seqno(Seqno(11));
         let item = item.with_cas(13).with_revision(15);
-        let row = encode(3, 5, &item);
+        let mut row = Vec::new();
+        encode(&mut row, 3, 5, &item);
         (item, row)
     }
 
     #[test]
     fn a_row_comes_back() {
         let (item, row) = sample();
+        assert_eq!(owner(&row), Some((3, 5, item.key())));
         assert_eq!(decode(&row), Some(Record { vbucket: 3, generation: 5, item }));
-        let deletion = Item::delete(b"").unwrap();
-        assert_eq!(decode(&encode(0, 0, &deletion)).unwrap().item, deletion);
+        let (deletion, mut row) = (Item::delete(b"").unwrap(), Vec::new());
+        encode(&mut row, 0, 0, &deletion);
+        assert_eq!(decode(&row).unwrap().item, deletion);
+        assert_eq!(owner(&row), Some((0, 0, &b""[..])));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::bucket::{Bucket, Now, VbucketId};
 use crate::engine::Engine;
 use crate::history::{Branch, Position};
 use crate::stream::Event;
+use crate::table::Entry;
 use crate::vbucket::{Vbucket, VbucketState};
 
 impl<E: Engine> Bucket<E> {
@@ -58,10 +59,12 @@ impl<E: Engine> Bucket<E> {
                     Ok(())
                 })
             }
-            event => self.with(id, |vbucket| {
-                vbucket.must_be_replica()?;
-                vbucket.apply(now, event)
-            }),
+            event => self
+                .with(id, |vbucket| {
+                    vbucket.must_be_replica()?;
+                    vbucket.apply(now, event)
+                })
+                .inspect(|()| self.signal().poke()),
         }
     }
 }
@@ -81,7 +84,7 @@ impl Vbucket {
                 self.log.begin_snapshot(now.at, checkpoint, range, kind)?;
                 self.snapshot = range;
             }
-            Event::Item(item) => self.receive(now, &item)?,
+            Event::Item(item) => self.receive(now, item)?,
             Event::State(_) => {}
             Event::End(checkpoint) => {
                 if self.log.status().open == checkpoint {
@@ -103,12 +106,11 @@ impl Vbucket {
     }
 
     /// A producer's mutation wins over anything here, also over a lock.
-    fn receive(&mut self, now: Now, item: &Item) -> Result<(), Error> {
-        let old = self.table.get(item.key()).map(|entry| entry.meta);
-        self.log.queue_replica(now.at, item.clone())?;
+    fn receive(&mut self, now: Now, item: Item) -> Result<(), Error> {
         self.cas = self.cas.max(item.cas());
-        self.applied(item, old);
-        Ok(())
+        let old = self.table.get(item.key()).map(Entry::meta);
+        self.log.queue_replica(now.at, item)?;
+        self.applied(old).map(drop)
     }
 
     /// A replica becomes something else: its history is its own from here on. What it had of an unfinished snapshot is

@@ -1,7 +1,6 @@
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
 
 use cuttlebone_checkpoint::{
     Batch, CheckpointId, CheckpointKind, CursorId, Droppable, Element, FetchLimit, Item, Marker, Registered,
@@ -9,9 +8,10 @@ use cuttlebone_checkpoint::{
 };
 use futures_core::Stream;
 
-use crate::bucket::{Bucket, VbucketId, lock};
-use crate::engine::{Engine, Snapshot};
+use crate::bucket::{Bucket, VbucketId};
+use crate::engine::{Engine, RowAt, Snapshot};
 use crate::history::{Decision, History, Position};
+use crate::sync::{Arc, Cell};
 use crate::vbucket::Vbucket;
 use crate::{Error, record};
 
@@ -66,7 +66,7 @@ pub enum Event {
 /// An event is lost only if it was returned. What was returned and not applied is sent again by a new stream.
 #[derive(Debug)]
 pub struct ReplicationStream<E: Engine> {
-    vbucket: Arc<Mutex<Vbucket>>,
+    vbucket: Arc<Cell>,
     generation: u32,
     cursor: CursorId,
     /// The checkpoint of which the last snapshot was.
@@ -89,7 +89,7 @@ pub struct ReplicationStream<E: Engine> {
 #[derive(Debug)]
 struct Backfill<S> {
     snapshot: S,
-    rows: std::vec::IntoIter<(Seqno, u64)>,
+    rows: std::vec::IntoIter<(Seqno, RowAt)>,
 }
 
 impl<E: Engine> Bucket<E> {
@@ -109,7 +109,7 @@ impl<E: Engine> Bucket<E> {
         let vbucket = self.one(id)?;
         // No flush in between: list, snapshot and cursor are of one moment.
         let writer = self.writer();
-        let mut guard = lock(&vbucket);
+        let mut guard = vbucket.lock();
         let state = &mut *guard;
         let mut ready = VecDeque::new();
         let mut sent = position.seqno;
@@ -121,7 +121,7 @@ impl<E: Engine> Bucket<E> {
             ready.push_back(Event::Rollback);
             sent = Seqno(0);
         }
-        ready.push_back(Event::History(state.history.clone()));
+        let history_at = ready.len();
         // A window that ended while the consumer was away: its end may be out of memory. What was reverted is not there any
         // more, so the rest can be kept.
         let here = |barrier: &CheckpointId| matches!(state.log.update_state(), UpdateState::On { barrier: at, .. } if at == *barrier);
@@ -133,13 +133,18 @@ impl<E: Engine> Bucket<E> {
             ready.push_back(Event::UpdateComplete(barrier));
         }
         let mut registered = state.log.register(name, Droppable::Yes, Resume::After(sent))?;
+        // Memory may still hold a window that was reverted: whoever has a part of it and is cut off must not claim the
+        // branch that the revert began. It is told of that branch at the mark.
+        let undone_ahead = state.reverted.is_some_and(|(_, _, last)| sent < last) && !registered.backfill;
+        let history = if undone_ahead { state.history.known_at(sent) } else { state.history.clone() };
+        ready.insert(history_at, Event::History(history));
         let mut backfill = None;
         if registered.backfill {
             let persisted = state.log.status().persisted;
             registered = state.log.register(name, Droppable::Yes, Resume::After(persisted))?;
             let rows = state.table.iter().filter_map(|(_, entry)| entry.disk);
             let mut rows: Vec<_> =
-                rows.filter(|disk| disk.seqno > sent).map(|disk| (disk.seqno, disk.row)).collect();
+                rows.filter(|disk| disk.seqno > sent).map(|disk| (disk.seqno, disk.row())).collect();
             rows.sort_unstable();
             // It ends with the last row: what is above that up to the persisted seqno was reverted, and never comes.
             if let Some((end, _)) = rows.last() {
@@ -233,7 +238,7 @@ impl<E: Engine> ReplicationStream<E> {
                 continue;
             }
             let batch = {
-                let mut vbucket = lock(&self.vbucket);
+                let mut vbucket = self.vbucket.lock();
                 if vbucket.generation != self.generation {
                     return Poll::Ready(Err(Error::StreamOver));
                 }
@@ -253,10 +258,10 @@ impl<E: Engine> ReplicationStream<E> {
                 self.backfill = None;
                 return Ok(());
             };
-            let bytes = backfill.snapshot.row(row)?.ok_or(Error::Corrupt { number: row })?;
-            let item = record::decode(&bytes).ok_or(Error::Corrupt { number: row })?.item;
+            let bytes = backfill.snapshot.row(row)?.ok_or(Error::Corrupt { address: row.address })?;
+            let item = record::decode(&bytes).ok_or(Error::Corrupt { address: row.address })?.item;
             if item.seqno() != seqno {
-                return Err(Error::Corrupt { number: row });
+                return Err(Error::Corrupt { address: row.address });
             }
             self.ready.push_back(Event::Item(item));
         }
@@ -301,17 +306,17 @@ impl<E: Engine> ReplicationStream<E> {
                     self.window = None;
                     self.ready.push_back(Event::UpdateComplete(*id));
                 }
-                Element::Marker(_, Marker::UpdateRevert { barrier, first, last })
-                    if self.window == Some(*barrier) =>
-                {
-                    self.window = None;
-                    self.ready.push_back(Event::UpdateRevert {
-                        barrier: *barrier,
-                        first: *first,
-                        last: *last,
-                    });
-                    // The producer's history has branched there.
-                    self.ready.push_back(Event::History(lock(&self.vbucket).history.clone()));
+                Element::Marker(_, Marker::UpdateRevert { barrier, first, last }) => {
+                    let (barrier, first, last) = (*barrier, *first, *last);
+                    if self.window == Some(barrier) {
+                        self.window = None;
+                        self.ready.push_back(Event::UpdateRevert { barrier, first, last });
+                    }
+                    // The producer's history has branched there; after an earlier window, it has branched again ahead.
+                    let vbucket = self.vbucket.lock();
+                    if vbucket.reverted.is_some_and(|(newest, _, _)| newest == barrier) {
+                        self.ready.push_back(Event::History(vbucket.history.clone()));
+                    }
                 }
                 Element::Item(_) | Element::Marker(..) => {}
             }
@@ -333,7 +338,7 @@ where
 /// Frees its place in memory.
 impl<E: Engine> Drop for ReplicationStream<E> {
     fn drop(&mut self) {
-        let freed = lock(&self.vbucket).log.unregister(self.cursor);
+        let freed = self.vbucket.lock().log.unregister(self.cursor);
         drop(freed);
     }
 }

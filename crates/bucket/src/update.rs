@@ -1,15 +1,16 @@
 //! Hot reload over all active vbuckets of a bucket, at once or not at all.
 
 use core::time::Duration;
-use std::sync::{Arc, Mutex};
 
 use cuttlebone_checkpoint::{CheckpointId, Seqno, UpdateState};
 
 use crate::Error;
-use crate::bucket::{Bucket, Now, VbucketId, lock};
+use crate::bucket::{Bucket, Now, VbucketId};
 use crate::engine::Engine;
 use crate::history::Branch;
-use crate::table::Meta;
+use crate::persisted::Undone;
+use crate::sync::{Arc, Cell, MutexGuard};
+use crate::table::{Entry, Meta};
 use crate::vbucket::{Vbucket, VbucketState};
 
 /// Keys that are restored under one hold of a vbucket's lock.
@@ -79,6 +80,8 @@ impl<E: Engine> Bucket<E> {
             vbucket.log.complete_update(now.at)?;
             vbucket.window.clear();
         }
+        drop(own);
+        self.signal().poke();
         Ok(())
     }
 
@@ -135,9 +138,9 @@ impl<E: Engine> Bucket<E> {
     }
 
     /// Flushes until everything from before the barriers is persisted.
-    fn drain(&self, all: &[Arc<Mutex<Vbucket>>]) -> Result<(), Error> {
+    fn drain(&self, all: &[Arc<Cell>]) -> Result<(), Error> {
         for _ in 0..DRAINS_MAX {
-            if all.iter().all(|vbucket| lock(vbucket).log.is_drained()) {
+            if all.iter().all(|vbucket| vbucket.lock().log.is_drained()) {
                 return Ok(());
             }
             self.flush()?;
@@ -180,13 +183,14 @@ impl<E: Engine> Bucket<E> {
             Ok(freed)
         })?;
         drop(freed);
+        self.signal().poke();
         Ok(())
     }
 }
 
 /// The vbuckets that this node decides about, locked, by number.
-fn own(all: &[Arc<Mutex<Vbucket>>]) -> Vec<std::sync::MutexGuard<'_, Vbucket>> {
-    let mut own: Vec<_> = all.iter().map(|vbucket| lock(vbucket)).collect();
+fn own(all: &[Arc<Cell>]) -> Vec<MutexGuard<'_, Vbucket>> {
+    let mut own: Vec<_> = all.iter().map(|vbucket| vbucket.lock()).collect();
     own.retain(|vbucket| matches!(vbucket.state, VbucketState::Active | VbucketState::Pending));
     own
 }
@@ -210,12 +214,27 @@ impl Vbucket {
             _ => self.log.begin_revert(now.at)?,
         };
         let keys = self.window.drain().collect();
+        let open = self.log.status().open;
+        let last = match self.state {
+            // A replica goes on in the checkpoint of the mark until its producer says otherwise.
+            VbucketState::Replica => open,
+            _ => CheckpointId(open.0.saturating_sub(1)),
+        };
+        let seqnos = (window.first(), window.last());
+        self.waiters.undo(Undone { seqnos, checkpoints: (window.barrier(), last) });
+        self.tell_persisted();
         Ok(Undo { barrier: window.barrier(), first: window.first(), last: window.last(), keys })
     }
 
     /// Makes a key what it was before the window. Locks do not count, nor do memory limits, nor time.
     fn restore(&mut self, key: &[u8], before: Option<Meta>, stats: &mut UpdateStats) {
-        let deleted = self.table.get(key).is_none_or(|entry| !entry.meta.live);
+        let now = self.table.get(key).map(Entry::meta);
+        if now == before {
+            // It was held only.
+            self.table.update(key, |entry| entry.hold = None);
+            return;
+        }
+        let deleted = now.is_none_or(|meta| !meta.live);
         match before.filter(|meta| meta.live) {
             None => stats.reverted_adds += 1,
             Some(_) if deleted => stats.reverted_deletes += 1,
@@ -227,9 +246,8 @@ impl Vbucket {
             Some(meta) => {
                 self.table.update(key, |entry| {
                     debug_assert_eq!(entry.disk.map(|disk| disk.seqno), Some(meta.seqno), "the disk has it");
-                    entry.meta = meta;
-                    entry.value = None;
-                    entry.locked_until = cuttlebone_machine::Instant::ZERO;
+                    entry.restore(meta);
+                    entry.hold = None;
                 });
             }
         }

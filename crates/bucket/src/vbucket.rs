@@ -9,7 +9,8 @@ use cuttlebone_machine::Instant;
 use crate::bucket::Now;
 use crate::document::Document;
 use crate::history::{Branch, History};
-use crate::table::{Disk, Meta, Table};
+use crate::persisted::{Undone, Waiters};
+use crate::table::{Disk, Entry, Hold, Meta, Table};
 use crate::{BucketLimits, Error};
 
 /// Who serves a vbucket.
@@ -82,6 +83,7 @@ pub(crate) struct Vbucket {
     /// The snapshot that a replica receives.
     pub(crate) snapshot: SnapshotRange,
     pub(crate) parked: Vec<Waker>,
+    pub(crate) waiters: Waiters,
     /// Whether the document on the disk is not this one.
     pub(crate) unsaved: bool,
     pub(crate) limits: BucketLimits,
@@ -104,6 +106,7 @@ impl Vbucket {
             cas: 0,
             history: History::new(Branch { id: chance().max(1), from: Seqno(0) }),
             reverted: None,
+            snapshot: SnapshotRange { start: Seqno(0), end: Seqno(0) },
         };
         Self::from_document(now, id, document, chance, limits)
     }
@@ -116,7 +119,8 @@ impl Vbucket {
         chance: &mut impl FnMut() -> u64,
         limits: BucketLimits,
     ) -> Result<Self, LimitError> {
-        let Document { state, generation, seqno, checkpoint, purged, cas, history, reverted } = document;
+        let Document { state, generation, seqno, checkpoint, purged, cas, history, reverted, snapshot } =
+            document;
         let checkpoint = match state.role() {
             Role::Active => CheckpointId(checkpoint.0 + RESTART_STRIDE),
             // A producer says which one it is.
@@ -135,15 +139,22 @@ impl Vbucket {
             tombstones: VecDeque::new(),
             window: HashMap::new(),
             reverted,
-            snapshot: SnapshotRange { start: seqno, end: seqno },
+            snapshot,
             parked: Vec::new(),
+            waiters: Waiters::default(),
             unsaved: true,
             limits,
         })
     }
 
     pub(crate) fn document(&self, seqno: Seqno) -> Document {
+        // A producer leaves out what it replaced later in the snapshot, so a part of one is no state that ever was. What is
+        // written up to before the snapshot ends with a whole one.
+        let SnapshotRange { start, end } = self.snapshot;
+        let whole = SnapshotRange { start: seqno, end: seqno };
+        let snapshot = if (start..end).contains(&seqno) { self.snapshot } else { whole };
         Document {
+            snapshot,
             state: self.state,
             generation: self.generation,
             seqno,
@@ -193,22 +204,31 @@ impl Vbucket {
 
     /// Gives `item` its stamps, and puts it into log and table: both or neither.
     pub(crate) fn write(&mut self, now: Now, item: Item) -> Result<Meta, Error> {
-        let old = self.table.get(item.key()).map(|entry| entry.meta);
+        let old = self.table.get(item.key()).map(Entry::meta);
         self.make_room(item.body_bytes())?;
         let revision = old.map_or(1, |meta| meta.revision + 1);
-        let item = item.with_cas(self.cas + 1).with_revision(revision);
-        let queued = self.log.queue(now.at, item.clone())?;
+        self.log.queue(now.at, item.with_cas(self.cas + 1).with_revision(revision))?;
         self.cas += 1;
-        Ok(self.applied(&item.with_seqno(queued.seqno), old))
+        self.applied(old)
     }
 
-    /// The log has the item: now the table, and what hot reload has to know.
-    pub(crate) fn applied(&mut self, item: &Item, old: Option<Meta>) -> Meta {
+    /// The log has a new mutation: now the table, and what hot reload has to know.
+    pub(crate) fn applied(&mut self, old: Option<Meta>) -> Result<Meta, Error> {
+        let item = self.log.newest().cloned().ok_or(Error::Misuse("the log has lost what it was given"))?;
         if self.is_in_window() && !self.window.contains_key(item.key()) {
             self.window.insert(item.key().into(), old);
         }
-        self.table.put(item);
-        Meta::of(item)
+        let meta = Meta::of(&item);
+        self.table.put(&item);
+        Ok(meta)
+    }
+
+    /// In a window of hot reload, how the key is before it changes for the first time.
+    fn remember(&mut self, key: &[u8]) {
+        if self.is_in_window() && !self.window.contains_key(key) {
+            let meta = self.table.get(key).map(Entry::meta);
+            self.window.insert(key.into(), meta);
+        }
     }
 
     fn make_room(&mut self, bytes: usize) -> Result<(), Error> {
@@ -220,6 +240,22 @@ impl Vbucket {
             }
         }
         Ok(())
+    }
+
+    /// Removes up to `limit` keys that are out of time, and tells whether there may be more. Replicas are told by their
+    /// producer.
+    pub(crate) fn expire_due(&mut self, now: Now, limit: usize) -> bool {
+        if self.state != VbucketState::Active || self.is_reverting() {
+            return false;
+        }
+        for _ in 0..limit {
+            let Some(key) = self.table.overdue(now.unix).map(<[u8]>::to_vec) else { return false };
+            // Memory is full: the next tick tries again, and whoever looks finds nothing either way.
+            if self.expire(now, &key).is_err() {
+                return false;
+            }
+        }
+        true
     }
 
     /// A deletion on behalf of time.
@@ -235,8 +271,8 @@ impl Vbucket {
             if self.tombstones.len() > self.limits.tombstones_max
                 && let Some((seqno, key)) = self.tombstones.pop_front()
             {
-                let gone = |meta: Meta| !meta.live && meta.seqno == seqno;
-                if self.table.get(&key).is_some_and(|entry| gone(entry.meta)) {
+                let gone = |entry: &Entry| !entry.is_live() && entry.seqno() == seqno;
+                if self.table.get(&key).is_some_and(gone) {
                     self.table.remove(&key);
                     self.purged = self.purged.max(seqno);
                 }
@@ -246,7 +282,8 @@ impl Vbucket {
 
     /// Forgets everything, as if nobody had ever written.
     pub(crate) fn reset(&mut self, now: Now, generation: u32, branch: Branch, keep_seqnos: bool) {
-        let last = if keep_seqnos { self.log.last_seqno() } else { Seqno(0) };
+        let status = self.log.status();
+        let last = if keep_seqnos { status.last_seqno } else { Seqno(0) };
         let checkpoint = match self.state.role() {
             Role::Active => CheckpointId(self.log.status().open.0 + 1),
             Role::Replica => CheckpointId(0),
@@ -255,6 +292,13 @@ impl Vbucket {
         for cursor in ids {
             // What they have read is not a beginning of what will follow.
             let _ = self.log.unregister(cursor.id);
+        }
+        if keep_seqnos {
+            let seqnos = (status.persisted.next(), last);
+            let checkpoints = (CheckpointId(status.persisted_checkpoint.0 + 1), status.open);
+            self.waiters.undo(Undone { seqnos, checkpoints });
+        } else {
+            self.waiters.forget();
         }
         drop(self.log.reset(now.at, Start { checkpoint, seqno: last, role: self.state.role() }));
         self.table = Table::default();
@@ -267,8 +311,18 @@ impl Vbucket {
         self.unsaved = true;
     }
 
-    /// Holds a key until then.
+    /// Whether somebody holds the key.
     pub(crate) fn is_locked(&self, key: &[u8], now: Instant) -> bool {
-        self.table.get(key).is_some_and(|entry| entry.locked_until > now)
+        let hold = self.table.get(key).and_then(|entry| entry.hold.as_ref());
+        hold.is_some_and(|hold| hold.until > now)
+    }
+
+    /// Lets nobody else change a key for a while, and gives it the stamp that its holder has to show.
+    pub(crate) fn hold(&mut self, key: &[u8], until: Instant) -> u64 {
+        self.remember(key);
+        self.cas += 1;
+        let cas = self.cas;
+        self.table.update(key, |entry| entry.hold = Some(Box::new(Hold { until, cas })));
+        cas
     }
 }

@@ -1,10 +1,10 @@
 use std::collections::BTreeMap;
 
-use cuttlebone_checkpoint::Seqno;
+use cuttlebone_checkpoint::{Item, Seqno};
 
 use crate::bucket::Now;
 use crate::document::Document;
-use crate::engine::{Engine, Snapshot};
+use crate::engine::{Engine, RowAt, Snapshot};
 use crate::flusher::Writer;
 use crate::history::Branch;
 use crate::table::{Disk, Entry};
@@ -26,26 +26,24 @@ pub(crate) fn load<E: Engine>(
         let document = Document::decode(&bytes).ok_or(OpenError::Document { vbucket: id })?;
         vbuckets.insert(id, Vbucket::from_document(now, id, document, chance, limits)?);
     }
-    let mut writer = Writer::default();
-    let (mut first, mut damaged) = (None, None);
-    engine.snapshot()?.rows(0..u64::MAX, &mut |number, row| {
-        first.get_or_insert(number);
-        writer.next = number + 1;
+    let first = engine.span().start;
+    let writer = Writer { first, ..Writer::default() };
+    let mut damaged = None;
+    engine.snapshot()?.rows(first, u64::MAX, &mut |at, row| {
         let Some(record) = record::decode(row) else {
-            damaged = Some(number);
+            damaged = Some(at.address);
             return false;
         };
         if let Some(vbucket) = vbuckets.get_mut(&record.vbucket)
             && vbucket.generation == record.generation
         {
-            vbucket.load(number, &record.item);
+            vbucket.load(at, record.item);
         }
         true
     })?;
-    if let Some(number) = damaged {
-        return Err(OpenError::Row { number });
+    if let Some(address) = damaged {
+        return Err(OpenError::Row { address });
     }
-    writer.first = first.unwrap_or(0);
     let vbuckets = vbuckets.into_values().map(|mut vbucket| {
         vbucket.loaded(chance());
         vbucket
@@ -54,22 +52,22 @@ pub(crate) fn load<E: Engine>(
 }
 
 impl Vbucket {
-    fn load(&mut self, row: u64, item: &cuttlebone_checkpoint::Item) {
-        let newer = self.table.get(item.key()).is_none_or(|entry| entry.meta.seqno <= item.seqno());
+    fn load(&mut self, row: RowAt, item: Item) {
+        let newer = self.table.get(item.key()).is_none_or(|entry| entry.seqno() <= item.seqno());
         if newer {
-            let mut entry = Entry::new(item, Some(Disk { row, seqno: item.seqno() }));
+            let disk = Disk::new(row, item.seqno());
+            let mut entry = Entry::new(item, Some(disk));
             if self.table.sums().resident_bytes > self.limits.resident_bytes_max / 10 * LOAD_TENTHS {
-                entry.value = None;
+                entry.give_up_value();
             }
-            self.table.insert(item.key(), entry);
+            self.table.insert(entry);
         }
     }
 
     /// All rows are read: deletions are queued for being forgotten, and a new branch begins, since what the last
     /// process told others beyond its disk is lost.
     fn loaded(&mut self, branch: u64) {
-        let deleted =
-            |(key, entry): (&[u8], &Entry)| (!entry.meta.live).then(|| (entry.meta.seqno, key.into()));
+        let deleted = |(key, entry): (&[u8], &Entry)| (!entry.is_live()).then(|| (entry.seqno(), key.into()));
         let mut tombstones: Vec<(Seqno, Box<[u8]>)> = self.table.iter().filter_map(deleted).collect();
         tombstones.sort_unstable();
         self.tombstones = tombstones.into();

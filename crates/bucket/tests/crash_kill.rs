@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use cuttlebone_bucket::engine::RedbEngine;
+use cuttlebone_bucket::engine::LogEngine;
 use cuttlebone_bucket::{Bucket, BucketLimits, Mode, Now, VbucketState};
 use cuttlebone_checkpoint::{Item, Limits};
 use cuttlebone_machine::{Entropy, SplitMix};
@@ -20,10 +20,10 @@ const VBUCKETS: u16 = 4;
 const KEYS: u64 = 200;
 const FOLDER: &str = "CUTTLEBONE_CRASH_FOLDER";
 
-fn open(folder: &Path, seed: u64) -> Bucket<RedbEngine> {
+fn open(folder: &Path, seed: u64) -> Bucket<LogEngine> {
     let limits =
         BucketLimits { log: Limits { items_max: 50, ..Limits::default() }, ..BucketLimits::default() };
-    Bucket::open(RedbEngine::open(folder).unwrap(), limits, Now::default(), seed).unwrap()
+    Bucket::open(LogEngine::open(folder).unwrap(), limits, Now::default(), seed).unwrap()
 }
 
 fn key(number: u64) -> (u16, String) {

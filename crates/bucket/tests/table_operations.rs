@@ -205,7 +205,7 @@ fn values_beyond_the_limit_stay_on_the_disk() {
     bucket.create(V, now(0), VbucketState::Active).unwrap();
     let write = |number: u32| bucket.set(V, now(0), item(&number.to_string(), &"x".repeat(200)), Mode::Set);
     let full = (0..200).find(|number| matches!(write(*number), Err(Error::Temporary))).unwrap();
-    assert!((40..50).contains(&full), "{full}");
+    assert!((35..45).contains(&full), "{full}");
     for number in full..200 {
         while write(number).is_err() {
             bucket.flush_all().unwrap();
@@ -228,9 +228,11 @@ fn void_rows_are_cleaned_and_nothing_live_is_lost() {
     let bucket = Bucket::open(disk.clone(), limits, now(0), 1).unwrap();
     bucket.create(V, now(0), VbucketState::Active).unwrap();
     bucket.set(V, now(0), item("cold", "first row"), Mode::Set).unwrap();
+    let padding = "x".repeat(600);
     for round in 0..120 {
         for key in 0..500 {
-            bucket.set(V, now(0), item(&key.to_string(), &round.to_string()), Mode::Set).unwrap();
+            let value = format!("{round} {padding}");
+            bucket.set(V, now(0), item(&key.to_string(), &value), Mode::Set).unwrap();
         }
         // Each of these answers is lost once: neither refs nor rows may suffer.
         if round % 7 == 0 {
@@ -243,11 +245,12 @@ fn void_rows_are_cleaned_and_nothing_live_is_lost() {
             bucket.evict(V, now(0), b"cold").unwrap();
         }
     }
-    assert!(disk.len() < 30_000, "{} rows", disk.len());
+    // 60,000 were written, 501 are live, and 8 MiB are not worth cleaning.
+    assert!(disk.len() < 20_000, "{} rows", disk.len());
     assert_eq!(bucket.get(V, now(0), b"cold").unwrap().item.value(), b"first row");
     let again = Bucket::open(disk, limits, now(0), 2).unwrap();
     assert_eq!(again.get(V, now(0), b"cold").unwrap().item.value(), b"first row");
-    assert_eq!(again.get(V, now(0), b"499").unwrap().item.value(), b"119");
+    assert!(again.get(V, now(0), b"499").unwrap().item.value().starts_with(b"119 "));
 }
 
 #[test]
@@ -256,13 +259,11 @@ fn a_damaged_row_is_found_at_the_start_and_not_served() {
     let world = World::new();
     world.set("k", "v");
     world.bucket.flush_all().unwrap();
-    let mut row = world.disk.row(0).unwrap().unwrap();
-    row[20] ^= 1;
-    world.disk.apply(&WriteBatch { append: vec![(0, row)], ..WriteBatch::default() }).unwrap();
+    world.disk.rot();
     world.bucket.evict(V, now(0), b"k").unwrap();
-    assert!(matches!(world.bucket.get(V, now(0), b"k"), Err(Error::Corrupt { number: 0 })));
+    assert!(matches!(world.bucket.get(V, now(0), b"k"), Err(Error::Corrupt { .. })));
     let opened = Bucket::open(world.disk.detached(), world::limits(), now(0), 2);
-    assert!(matches!(opened, Err(OpenError::Row { number: 0 })));
+    assert!(matches!(opened, Err(OpenError::Row { .. })));
     let documents = vec![(V, vec![1, 2, 3])];
     world.disk.apply(&WriteBatch { documents, ..WriteBatch::default() }).unwrap();
     let opened = Bucket::open(world.disk.detached(), world::limits(), now(0), 2);
@@ -428,4 +429,22 @@ fn a_promoted_replica_with_half_a_snapshot_branches_where_it_began() {
     }
     other.bucket.set_state(V, now(0), VbucketState::Active).unwrap();
     assert_eq!(other.bucket.status(V).unwrap().history.newest().from, Seqno(0));
+}
+
+#[test]
+fn keys_come_in_order_and_without_those_that_are_gone() {
+    use core::ops::Bound::{Excluded, Included, Unbounded};
+    let world = World::new();
+    for key in ["b", "a", "d", "c", "ca"] {
+        world.set(key, "x");
+    }
+    world.delete("d");
+    let keys = |range| -> Vec<String> {
+        let keys = world.bucket.keys(V, range).unwrap();
+        keys.iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect()
+    };
+    assert_eq!(keys((Unbounded, Unbounded)), ["a", "b", "c", "ca"]);
+    assert_eq!(keys((Included(b"b"), Excluded(b"ca"))), ["b", "c"]);
+    assert_eq!(keys((Excluded(b"b"), Included(b"ca"))), ["c", "ca"]);
+    assert!(matches!(world.bucket.keys(V + 1, (Unbounded, Unbounded)), Err(Error::NotMyVbucket)));
 }

@@ -94,7 +94,7 @@ impl Batch {
         slots.filter_map(|slot| match slot {
             Slot::Vacant => None,
             Slot::Item(item) => Some(Element::Item(item)),
-            Slot::Marker(seqno, marker) => Some(Element::Marker(*seqno, marker)),
+            Slot::Marker(marker) => Some(Element::Marker(marker.0, &marker.1)),
         })
     }
 

@@ -3,6 +3,8 @@ use cuttlebone_machine::Instant;
 use crate::slots::{Place, Slot, Slots};
 use crate::{CheckpointId, CheckpointKind, Marker, Seqno, SnapshotRange};
 
+/// Memory of a meta-item.
+const MARKER_BYTES: usize = size_of::<(Seqno, Marker)>();
 /// Memory of a checkpoint without its elements.
 pub(crate) const CHECKPOINT_BYTES: usize = size_of::<Checkpoint>();
 
@@ -42,7 +44,7 @@ impl Line {
         match slot {
             Slot::Vacant => Self::default(),
             Slot::Item(_) => Self { elements: 1, mutations: 1 },
-            Slot::Marker(..) => Self { elements: 1, mutations: 0 },
+            Slot::Marker(_) => Self { elements: 1, mutations: 0 },
         }
     }
 }
@@ -96,7 +98,7 @@ impl Checkpoint {
             cursors: 0,
             slots: Slots::default(),
         };
-        checkpoint.push(Slot::Marker(last.next(), Marker::Start(id)));
+        checkpoint.push(Slot::marker(last.next(), Marker::Start(id)));
         checkpoint
     }
 
@@ -127,7 +129,10 @@ impl Checkpoint {
 pub(crate) fn body_bytes(slot: &Slot) -> usize {
     match slot {
         Slot::Item(item) => item.body_bytes(),
-        Slot::Marker(_, Marker::State(document)) => document.len() + 16,
-        Slot::Vacant | Slot::Marker(..) => 0,
+        Slot::Marker(marker) => match &marker.1 {
+            Marker::State(document) => MARKER_BYTES + document.len() + 16,
+            _ => MARKER_BYTES,
+        },
+        Slot::Vacant => 0,
     }
 }

@@ -23,19 +23,24 @@ pub enum Op {
 
 /// One mutation of one key.
 ///
-/// Key and value share one allocation with every clone, so cloning costs a reference count.
+/// Stamps, key and value lie in one allocation that every clone shares, so cloning costs a reference count. Changing a
+/// stamp of an item that has clones copies it.
 #[derive(Clone)]
 pub struct Item {
+    /// Stamps, key, value.
     body: Arc<[u8]>,
-    cas: u64,
-    revision: u64,
-    seqno: Seqno,
-    queued_at: Instant,
-    flags: u32,
-    expiry: u32,
-    key_len: u16,
-    op: Op,
 }
+
+// Where the stamps lie at the front of the allocation, little-endian.
+const SEQNO: usize = 0;
+const CAS: usize = 8;
+const REVISION: usize = 16;
+const QUEUED_AT: usize = 24;
+const FLAGS: usize = 32;
+const EXPIRY: usize = 36;
+const KEY_LEN: usize = 40;
+const OP: usize = 42;
+const STAMPS_BYTES: usize = 43;
 
 /// A key or a value that no item can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,17 +76,7 @@ impl Item {
         if value.len() > VALUE_BYTES_MAX {
             return Err(ItemError::ValueTooLong { bytes: value.len() });
         }
-        Ok(Self {
-            body: joined(key, value),
-            cas: 0,
-            revision: 0,
-            seqno: Seqno(0),
-            queued_at: Instant::ZERO,
-            flags: 0,
-            expiry: 0,
-            key_len,
-            op,
-        })
+        Ok(Self { body: joined(op, key_len, key, value) })
     }
 
     /// A mutation that gives `key` a value.
@@ -104,77 +99,97 @@ impl Item {
 
     /// The same with a compare-and-swap stamp.
     #[must_use]
-    pub fn with_cas(self, cas: u64) -> Self {
-        Self { cas, ..self }
+    pub fn with_cas(mut self, cas: u64) -> Self {
+        self.put(CAS, cas.to_le_bytes());
+        self
     }
 
     /// The same with flags, which mean something to the client only.
     #[must_use]
-    pub fn with_flags(self, flags: u32) -> Self {
-        Self { flags, ..self }
+    pub fn with_flags(mut self, flags: u32) -> Self {
+        self.put(FLAGS, flags.to_le_bytes());
+        self
     }
 
     /// The same with the wall-clock second after which the key counts as gone; 0 for never.
     #[must_use]
-    pub fn with_expiry(self, expiry: u32) -> Self {
-        Self { expiry, ..self }
+    pub fn with_expiry(mut self, expiry: u32) -> Self {
+        self.put(EXPIRY, expiry.to_le_bytes());
+        self
     }
 
     /// The same with the revision of its key: how many mutations the key has had.
     #[must_use]
-    pub fn with_revision(self, revision: u64) -> Self {
-        Self { revision, ..self }
+    pub fn with_revision(mut self, revision: u64) -> Self {
+        self.put(REVISION, revision.to_le_bytes());
+        self
     }
 
     /// The same with a seqno that a producer gave it; for replicas and for stores that read items back.
     #[must_use]
-    pub fn with_seqno(self, seqno: Seqno) -> Self {
-        Self { seqno, ..self }
+    pub fn with_seqno(mut self, seqno: Seqno) -> Self {
+        self.put(SEQNO, seqno.0.to_le_bytes());
+        self
     }
 
     /// Whether it sets or deletes.
-    pub const fn op(&self) -> Op {
-        self.op
+    pub fn op(&self) -> Op {
+        if self.body.get(OP) == Some(&0) { Op::Set } else { Op::Delete }
     }
 
     /// The key.
     pub fn key(&self) -> &[u8] {
-        self.body.get(..usize::from(self.key_len)).unwrap_or_default()
+        self.body.get(STAMPS_BYTES..STAMPS_BYTES + self.key_len()).unwrap_or_default()
     }
 
     /// The value; empty for a deletion.
     pub fn value(&self) -> &[u8] {
-        self.body.get(usize::from(self.key_len)..).unwrap_or_default()
+        self.body.get(STAMPS_BYTES + self.key_len()..).unwrap_or_default()
     }
 
     /// Its place in the order of the partition; 0 before it is queued.
-    pub const fn seqno(&self) -> Seqno {
-        self.seqno
+    pub fn seqno(&self) -> Seqno {
+        Seqno(u64::from_le_bytes(self.at(SEQNO)))
     }
 
     /// The compare-and-swap stamp.
-    pub const fn cas(&self) -> u64 {
-        self.cas
+    pub fn cas(&self) -> u64 {
+        u64::from_le_bytes(self.at(CAS))
     }
 
     /// The revision of its key.
-    pub const fn revision(&self) -> u64 {
-        self.revision
+    pub fn revision(&self) -> u64 {
+        u64::from_le_bytes(self.at(REVISION))
     }
 
     /// The client's flags.
-    pub const fn flags(&self) -> u32 {
-        self.flags
+    pub fn flags(&self) -> u32 {
+        u32::from_le_bytes(self.at(FLAGS))
     }
 
     /// The wall-clock second after which the key counts as gone; 0 for never.
-    pub const fn expiry(&self) -> u32 {
-        self.expiry
+    pub fn expiry(&self) -> u32 {
+        u32::from_le_bytes(self.at(EXPIRY))
     }
 
     /// Since when the key waits for persistence: an overwrite of an item that has not been persisted inherits it.
-    pub const fn queued_at(&self) -> Instant {
-        self.queued_at
+    pub fn queued_at(&self) -> Instant {
+        Instant::from_nanos(u64::from_le_bytes(self.at(QUEUED_AT)))
+    }
+
+    fn key_len(&self) -> usize {
+        usize::from(u16::from_le_bytes(self.at(KEY_LEN)))
+    }
+
+    /// Every body has its stamps, so this finds them.
+    fn at<const N: usize>(&self, offset: usize) -> [u8; N] {
+        self.body.get(offset..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
+    }
+
+    fn put<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) {
+        if let Some(field) = Arc::make_mut(&mut self.body).get_mut(offset..offset + N) {
+            field.copy_from_slice(&bytes);
+        }
     }
 
     /// Bytes of the shared allocation, reference counts included.
@@ -183,24 +198,39 @@ impl Item {
     }
 
     pub(crate) fn stamp(&mut self, seqno: Seqno, queued_at: Instant) {
-        self.seqno = seqno;
-        self.queued_at = queued_at;
+        let body = Arc::make_mut(&mut self.body);
+        for (offset, stamp) in [(SEQNO, seqno.0), (QUEUED_AT, queued_at.as_nanos())] {
+            if let Some(field) = body.get_mut(offset..offset + 8) {
+                field.copy_from_slice(&stamp.to_le_bytes());
+            }
+        }
+    }
+
+    /// Inherits the time since when its key waits.
+    pub(crate) fn inherit(&mut self, queued_at: Instant) {
+        self.put(QUEUED_AT, queued_at.as_nanos().to_le_bytes());
     }
 }
 
 /// The two counts in front of what an `Arc` shares.
 const ARC_HEADER_BYTES: usize = 16;
 
-fn joined(key: &[u8], value: &[u8]) -> Arc<[u8]> {
-    let len = key.len() + value.len();
+fn joined(op: Op, key_len: u16, key: &[u8], value: &[u8]) -> Arc<[u8]> {
+    let mut stamps = [0; STAMPS_BYTES];
+    let [low, high] = key_len.to_le_bytes();
+    (stamps[KEY_LEN], stamps[KEY_LEN + 1], stamps[OP]) = (low, high, u8::from(op == Op::Delete));
+    let len = STAMPS_BYTES + key.len() + value.len();
     let mut stack = [0; STACK_BODY_BYTES];
     if let Some(body) = stack.get_mut(..len) {
-        let (head, tail) = body.split_at_mut(key.len());
-        head.copy_from_slice(key);
+        let (head, rest) = body.split_at_mut(STAMPS_BYTES);
+        let (middle, tail) = rest.split_at_mut(key.len());
+        head.copy_from_slice(&stamps);
+        middle.copy_from_slice(key);
         tail.copy_from_slice(value);
         return Arc::from(&*body);
     }
     let mut body = Vec::with_capacity(len);
+    body.extend_from_slice(&stamps);
     body.extend_from_slice(key);
     body.extend_from_slice(value);
     Arc::from(body)
@@ -209,9 +239,8 @@ fn joined(key: &[u8], value: &[u8]) -> Arc<[u8]> {
 /// Two items are equal when a consumer could not tell them apart; when they were queued does not count.
 impl PartialEq for Item {
     fn eq(&self, other: &Self) -> bool {
-        (self.op, self.seqno, self.cas, self.revision, self.flags, self.expiry, self.key_len)
-            == (other.op, other.seqno, other.cas, other.revision, other.flags, other.expiry, other.key_len)
-            && self.body == other.body
+        self.body.get(..QUEUED_AT) == other.body.get(..QUEUED_AT)
+            && self.body.get(FLAGS..) == other.body.get(FLAGS..)
     }
 }
 
@@ -221,9 +250,9 @@ impl Eq for Item {}
 impl fmt::Debug for Item {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Item")
-            .field("op", &self.op)
-            .field("seqno", &self.seqno)
-            .field("cas", &self.cas)
+            .field("op", &self.op())
+            .field("seqno", &self.seqno())
+            .field("cas", &self.cas())
             .field("key_bytes", &self.key().len())
             .field("value_bytes", &self.value().len())
             .finish_non_exhaustive()

@@ -150,6 +150,14 @@ impl ChangeLog {
         self.role
     }
 
+    /// The mutation that was queued last, if it is in memory: with its stamps, and sharing its bytes.
+    pub fn newest(&self) -> Option<&Item> {
+        self.open().slots.last().and_then(|slot| match slot {
+            Slot::Item(item) => Some(item),
+            Slot::Vacant | Slot::Marker(_) => None,
+        })
+    }
+
     /// The last seqno that was given.
     pub const fn last_seqno(&self) -> Seqno {
         self.last
@@ -173,10 +181,17 @@ impl ChangeLog {
             open_elements: open.len.elements,
             last_seqno: self.last,
             persisted: self.persisted,
+            persisted_checkpoint: self.persisted_checkpoint(),
             unpersisted: self.guard().map_or(0, |cursor| (open.line_end() - cursor.at.line).mutations),
             memory: self.memory(),
             cursors: self.cursors.len(),
         }
+    }
+
+    /// The checkpoint before the one in which persistence stands.
+    fn persisted_checkpoint(&self) -> CheckpointId {
+        let guard = self.guard().and_then(|guard| self.checkpoint(guard.at.ordinal));
+        guard.map_or(self.last_closed, |checkpoint| CheckpointId(checkpoint.id.0.saturating_sub(1)))
     }
 
     /// Forgets everything and begins anew, as after a rollback or when a partition is reset.
@@ -297,7 +312,7 @@ impl ChangeLog {
         if effect == Effect::Existing
             && let Slot::Item(before) = &vacated
         {
-            item.stamp(item.seqno(), before.queued_at());
+            item.inherit(before.queued_at());
         }
         open.push(Slot::Item(item));
         let live = usize::try_from(open.len.elements).unwrap_or(usize::MAX);
@@ -320,7 +335,7 @@ impl ChangeLog {
     /// Appends a meta-item.
     pub(crate) fn mark(&mut self, marker: Marker) {
         let seqno = self.last.next();
-        self.open_mut().push(Slot::Marker(seqno, marker));
+        self.open_mut().push(Slot::marker(seqno, marker));
         self.wake();
     }
 
@@ -346,7 +361,7 @@ impl ChangeLog {
         let finished = open.line_end();
         let ended = Marker::End(open.id);
         let closed_id = open.id;
-        open.push(Slot::Marker(last.next(), ended));
+        open.push(Slot::marker(last.next(), ended));
         open.slots.finish();
         open.closed = true;
         // A producer's announcement stands, so that a consumer of ours can tell an unfinished snapshot.

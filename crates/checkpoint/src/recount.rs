@@ -45,7 +45,8 @@ impl ChangeLog {
                         ensure!(meta <= Some(item.seqno()), "seqno {} is below a meta-item's", item.seqno());
                         mutation = Some(item.seqno());
                     }
-                    Slot::Marker(seqno, _) => {
+                    Slot::Marker(marker) => {
+                        let seqno = &marker.0;
                         ensure!(meta <= Some(*seqno), "meta-item {seqno} decreases");
                         ensure!(mutation < Some(*seqno), "meta-item {seqno} is not ahead of the mutations");
                         meta = Some(*seqno);
@@ -80,10 +81,11 @@ impl ChangeLog {
         let (mut len, mut bodies, mut ended) = (Line::default(), 0, false);
         let mut elements = checkpoint.slots.iter_from(Place::FIRST);
         let first = elements.next().map(|(_, slot)| slot);
-        ensure!(matches!(first, Some(Slot::Marker(_, Marker::Start(at))) if *at == id), "{id} has no start");
+        let starts = matches!(first, Some(Slot::Marker(marker)) if marker.1 == Marker::Start(id));
+        ensure!(starts, "{id} has no start");
         for (_, slot) in checkpoint.slots.iter_from(Place::FIRST) {
             ensure!(!ended, "checkpoint {id} goes on after its end");
-            ended = matches!(slot, Slot::Marker(_, Marker::End(_)));
+            ended = matches!(slot, Slot::Marker(marker) if matches!(marker.1, Marker::End(_)));
             len += Line::of(slot);
             bodies += body_bytes(slot);
         }

@@ -3,6 +3,7 @@
 //! Full chunks are immutable while a batch shares them, so that a consumer reads them without a lock. A change to a
 //! shared chunk copies it first: the log's own memory is then exact, and the batch keeps what it was given.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -12,40 +13,47 @@ use crate::{Item, Marker, Seqno};
 /// because a batch still holds it costs about a microsecond.
 const CHUNK_LEN: usize = 32;
 const CHUNK_BITS: u32 = CHUNK_LEN.trailing_zeros();
+/// One hole for this many live elements is kept.
+const SPARE: usize = 2;
 /// A sealed chunk with fewer places than this grows on; a longer one is left as it is, and the next is begun.
 const GROW_BELOW: usize = 8;
 /// Memory of a sealed chunk beside its places: its reference counts, and the pointer to it.
 const CHUNK_BYTES: usize = 32;
 
-/// One place.
+/// One place. Small, so that a search by key misses the cache once, at the item itself.
 #[derive(Clone, Debug)]
 pub(crate) enum Slot {
     Vacant,
     Item(Item),
-    Marker(Seqno, Marker),
+    /// Boxed, since they are few.
+    Marker(Box<(Seqno, Marker)>),
 }
 
-const _: () = assert!(size_of::<Slot>() == 64, "an element fills one cache line");
+const _: () = assert!(size_of::<Slot>() <= 24, "a place is a pointer and a little");
 
 impl Slot {
+    pub(crate) fn marker(seqno: Seqno, marker: Marker) -> Self {
+        Self::Marker(Box::new((seqno, marker)))
+    }
+
     pub(crate) const fn is_live(&self) -> bool {
         !matches!(self, Self::Vacant)
     }
 
-    pub(crate) const fn seqno(&self) -> Option<Seqno> {
+    pub(crate) fn seqno(&self) -> Option<Seqno> {
         match self {
             Self::Vacant => None,
             Self::Item(item) => Some(item.seqno()),
-            Self::Marker(seqno, _) => Some(*seqno),
+            Self::Marker(marker) => Some(marker.0),
         }
     }
 
     /// Whether a consumer misses something if it does not get it.
-    pub(crate) const fn is_content(&self) -> bool {
+    pub(crate) fn is_content(&self) -> bool {
         match self {
             Self::Vacant => false,
             Self::Item(_) => true,
-            Self::Marker(_, marker) => marker.is_content(),
+            Self::Marker(marker) => marker.1.is_content(),
         }
     }
 }
@@ -147,6 +155,11 @@ impl Slots {
         self.chunk(place.chunk()).and_then(|chunk| chunk.get(place.offset()))
     }
 
+    /// What was pushed last.
+    pub(crate) fn last(&self) -> Option<&Slot> {
+        self.tail.last().or_else(|| self.sealed.last().and_then(|chunk| chunk.last()))
+    }
+
     fn chunk(&self, number: usize) -> Option<&Chunk> {
         if number == self.sealed.len() { Some(&self.tail) } else { self.sealed.get(number).map(Arc::as_ref) }
     }
@@ -197,8 +210,8 @@ impl Slots {
     }
 
     /// Whether holes outnumber live elements so far that [`squeeze`](Self::squeeze) pays.
-    pub(crate) fn is_sparse(&self, live: usize) -> bool {
-        self.places > 2 * live + 2 * CHUNK_LEN
+    pub(crate) const fn is_sparse(&self, live: usize) -> bool {
+        self.places > live + live / SPARE + 2 * CHUNK_LEN
     }
 
     /// Closes the holes. The answer maps every old place to where it, or the next live element after it, is now.

@@ -127,6 +127,8 @@ pub struct Status {
     pub last_seqno: Seqno,
     /// Everything up to this is committed, or was reverted.
     pub persisted: Seqno,
+    /// Everything up to the end of this checkpoint is committed, or was reverted.
+    pub persisted_checkpoint: CheckpointId,
     /// Mutations that wait for a commit, those in an unfinished flush included.
     pub unpersisted: u64,
     /// Bytes.

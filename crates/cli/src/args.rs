@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::demo::DemoArgs;
+use crate::fs::FsCommand;
+use crate::manual::{CompletionsArgs, ManArgs};
 use crate::mon::MonCommand;
 use crate::mount::MountCommand;
+use crate::node::NodeCommand;
 use crate::store::StoreCommand;
 use crate::token::TokenCommand;
 use crate::wire::WireCommand;
@@ -37,15 +40,24 @@ pub enum Command {
     /// Copies, serves and asks live monitors.
     #[command(subcommand)]
     Mon(MonCommand),
+    /// Names and attributes of a CephFS, without mounting it.
+    Fs(FsCommand),
     /// Looks into a copy of a monitor's store.
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Runs a node, watches it and drives it.
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Servers under names, for as long as they live.
     #[command(subcommand)]
     Mount(MountCommand),
     /// Bounded, fenced access for programs that restart.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Prints a script that completes commands and options in a shell.
+    Completions(CompletionsArgs),
+    /// Prints a page of the manual, or writes all of them.
+    Man(ManArgs),
 }
 
 /// Options that every command takes, spelled as in Ceph.

@@ -126,7 +126,7 @@ impl<W: Write> Demo<'_, W> {
     }
 
     fn doomed(&self, addrs: &EntityAddrs) -> Result<Child> {
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = Command::new(this_program()?);
         command.args(["mon", "backup", "--quiet", "--full", "--mon", &addrs.to_string()]);
         command.args(["--max-rate", &DOOMED_RATE.to_string(), "--store"]).arg(&self.replica);
         command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
@@ -242,4 +242,10 @@ fn largest_unfinished(store: &Path) -> Result<u64> {
         }
     }
     Ok(largest)
+}
+
+/// The file of this program; where `/proc` does not tell, as in an empty root directory, the name it was called by.
+fn this_program() -> Result<PathBuf> {
+    let called = || std::env::args_os().next().map(PathBuf::from);
+    std::env::current_exe().ok().or_else(called).context("this program has no name")
 }

@@ -159,7 +159,7 @@ fn name(global: &Global) -> Result<EntityName> {
 }
 
 /// The host's name up to its first dot, as Ceph's `$host` has it.
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     let uname = rustix::system::uname();
     let name = uname.nodename().to_string_lossy();
     name.split('.').next().unwrap_or_default().into()

@@ -32,20 +32,40 @@ pub enum Exit {
     Command(u8),
 }
 
+/// The statuses with their meanings, as help and manual print them.
+pub(crate) const STATUSES: &[(Exit, &str)] = &[
+    (Exit::Done, "done"),
+    (Exit::Failure, "failure without a more exact status"),
+    (Exit::Usage, "wrong usage, or a configuration file that cannot be read"),
+    (Exit::Partial, "partial: some of many failed"),
+    (Exit::NotFound, "not found"),
+    (Exit::Refused, "authentication or permission"),
+    (Exit::Unreachable, "cannot connect, or nobody answered in time"),
+    (Exit::Corrupt, "corrupt input, or verification found a difference"),
+    (Exit::Interrupted, "interrupted"),
+];
+
+impl Exit {
+    /// The number that the process ends with.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failure => 1,
+            Self::Usage => 2,
+            Self::Partial => 3,
+            Self::NotFound => 4,
+            Self::Refused => 5,
+            Self::Unreachable => 6,
+            Self::Corrupt => 7,
+            Self::Interrupted => 130,
+            Self::Command(status) => status,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Done => 0,
-            Exit::Failure => 1,
-            Exit::Usage => 2,
-            Exit::Partial => 3,
-            Exit::NotFound => 4,
-            Exit::Refused => 5,
-            Exit::Unreachable => 6,
-            Exit::Corrupt => 7,
-            Exit::Interrupted => 130,
-            Exit::Command(status) => status,
-        })
+        Self::from(exit.code())
     }
 }
 
@@ -83,6 +103,9 @@ impl Exit {
         }
         if let Some(error) = cause.downcast_ref::<cuttlebone_node::Error>() {
             return Self::of_node(error);
+        }
+        if let Some(error) = cause.downcast_ref::<cuttlebone_fs::Error>() {
+            return Some(Self::of_fs(error));
         }
         if let Some(error) = cause.downcast_ref::<cuttlebone_store::Error>() {
             return Self::of_store(error);
@@ -158,6 +181,24 @@ impl Exit {
                 _ => Self::Failure,
             },
             _ => Self::Corrupt,
+        }
+    }
+
+    fn of_fs(error: &cuttlebone_fs::Error) -> Self {
+        use cuttlebone_fs::{Errno, Error, MdsError};
+        match error {
+            Error::Failed { source: MdsError::Malformed(_) | MdsError::Unexpected(_), .. }
+            | Error::Malformed(_) => Self::Corrupt,
+            Error::Failed { source: MdsError::Blocklisted | MdsError::Rejected { .. }, .. }
+            | Error::Monitor(cuttlebone_link::Error::Auth(_)) => Self::Refused,
+            Error::Monitor(_) | Error::MonitorGone | Error::NotInTime { .. } => Self::Unreachable,
+            Error::NoFileSystem(_) => Self::NotFound,
+            Error::NotDiallable(_) | Error::Config(_) | Error::Name { .. } => Self::Usage,
+            other => match other.errno() {
+                Some(Errno::ENOENT | Errno::ENODATA | Errno::ESTALE) => Self::NotFound,
+                Some(Errno::EACCES | Errno::EPERM | Errno::EROFS) => Self::Refused,
+                _ => Self::Failure,
+            },
         }
     }
 

@@ -6,18 +6,22 @@ use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches;
 use clap::error::ErrorKind;
 
 mod args;
 pub mod conf;
 pub mod demo;
 mod environment;
+mod examples;
 mod exit;
+pub mod fs;
 mod interrupt;
+pub mod manual;
 pub mod mon;
 pub mod mon_host;
 pub mod mount;
+pub mod node;
 mod output;
 mod progress;
 pub mod store;
@@ -34,7 +38,8 @@ pub use output::Output;
 /// Runs the command line of this process to its end.
 pub fn main() -> ExitCode {
     let arguments = args::with_ceph_args(env::args_os(), env::var_os("CEPH_ARGS").as_deref());
-    let exit = match CommandLine::try_parse_from(arguments) {
+    let line = manual::definition().try_get_matches_from(arguments);
+    let exit = match line.and_then(|matches| CommandLine::from_arg_matches(&matches)) {
         Ok(line) => run(line),
         Err(error) => {
             // Help and version are data, and go to standard output; a closed pipe is the only way this can fail.
@@ -60,9 +65,13 @@ fn run(line: CommandLine) -> Exit {
         Command::Demo(arguments) => demo::run(&arguments, &line.global, &mut output),
         Command::Wire(command) => wire::run(&command, &mut output),
         Command::Mon(command) => mon::run(&command, &line.global, &mut output),
+        Command::Fs(command) => fs::run(&command, &line.global, &mut output),
         Command::Store(command) => store::run(&command, &mut output),
+        Command::Node(command) => node::run(&command, &line.global, &mut output),
         Command::Mount(command) => mount::run(&command, &line.global, &mut output),
         Command::Token(command) => token::run(&command, &line.global, &mut output),
+        Command::Completions(arguments) => manual::completions(&arguments, &mut output),
+        Command::Man(arguments) => manual::man(&arguments, &mut output),
     };
     match result.and_then(|exit| Ok(output.finish().map(|()| exit)?)) {
         Ok(exit) => exit,

@@ -23,11 +23,11 @@ use crate::text::{bytes, stamp};
 #[derive(Debug, Subcommand)]
 #[non_exhaustive]
 pub enum StoreCommand {
-    /// Lists keys, as `ceph-kvstore-tool … list` does.
+    /// Lists keys, as `ceph-kvstore-tool ... list` does.
     Ls(ListArgs),
     /// Writes one value to standard output.
     Get(GetArgs),
-    /// Lists keys with their checksums, as `ceph-kvstore-tool … list-crc` does.
+    /// Lists keys with their checksums, as `ceph-kvstore-tool ... list-crc` does.
     ListCrc(ListArgs),
     /// Reads everything and checks it against everything; exit status 7 if something is wrong.
     Verify(Place),

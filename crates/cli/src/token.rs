@@ -263,7 +263,7 @@ impl ServiceArgs {
         Ok(self.server.parse()?)
     }
 
-    fn client(&self) -> Result<Client> {
+    pub(crate) fn client(&self) -> Result<Client> {
         Ok(Client::new(self.address()?, self.secret.bearer()?))
     }
 }

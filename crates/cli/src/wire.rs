@@ -17,6 +17,7 @@ use crate::output::{Output, table};
 mod bodies;
 mod recorded;
 mod stored_op;
+mod structure;
 mod types;
 
 pub use recorded::Recorded;

@@ -1,4 +1,5 @@
 use core::net::SocketAddr;
+use core::task::{Context, Poll};
 
 use cuttlebone_link::{Command, DialConfig, Error, Event, Link};
 use cuttlebone_wire::Message;
@@ -11,6 +12,18 @@ use crate::{Clock, DriverLimits, OsEntropy, Sockets, run};
 #[error("the link is closed")]
 #[non_exhaustive]
 pub struct Closed;
+
+/// Why a message was not taken at once.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(clippy::exhaustive_enums, reason = "there is room or not, and the link is open or not")]
+pub enum NotSent {
+    /// There is no room for it now; here it is back.
+    #[error("there is no room for the message now")]
+    Full(Message),
+    /// The link is closed.
+    #[error("the link is closed")]
+    Closed,
+}
 
 /// A link to one peer, from the point of view of who uses it.
 ///
@@ -100,6 +113,30 @@ impl Outbox {
     pub async fn send(&self, message: Message) -> Result<(), Closed> {
         self.commands.send(Command::Send(message)).await.map_err(|_| Closed)
     }
+
+    /// Sends a message if there is room for it now.
+    ///
+    /// For whoever drives several links and must not wait for one of them.
+    ///
+    /// # Errors
+    ///
+    /// [`NotSent::Full`] with the message if there is none; [`room`](Self::room) tells when.
+    pub fn try_send(&self, message: Message) -> Result<(), NotSent> {
+        self.commands.try_send(Command::Send(message)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(Command::Send(message)) => NotSent::Full(message),
+            _ => NotSent::Closed,
+        })
+    }
+
+    /// Waits until there is room for a message, or the link is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is sent.
+    pub async fn room(&self) {
+        // Either way there is nothing more to wait for.
+        let _ = self.commands.reserve().await;
+    }
 }
 
 impl Inbox {
@@ -110,6 +147,11 @@ impl Inbox {
     /// Cancel safe: no event is lost.
     pub async fn recv(&mut self) -> Option<Event> {
         self.events.recv().await
+    }
+
+    /// The same for whoever polls several links at once.
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.events.poll_recv(cx)
     }
 
     /// Asks for the end, after everything sent so far; [`Event::Closed`] follows.

@@ -10,7 +10,7 @@ mod listener;
 mod run;
 
 pub use clock::Clock;
-pub use connection::{Closed, Connection, Inbox, Outbox, dial};
+pub use connection::{Closed, Connection, Inbox, NotSent, Outbox, dial};
 pub use entropy::{OsEntropy, nonce};
 pub use limits::DriverLimits;
 pub use listener::{Listener, Peers};

@@ -16,8 +16,8 @@ pub(crate) fn mounts(data: &[u8]) {
         table.mount(Instant::ZERO, &who, &mount).expect("an open table");
     }
     let table = SharedTable::new(table, || Instant::ZERO);
-    let services = Mounts::new(table.clone(), Principals::owner(who)).into();
-    let answers = conversation(&services, data);
+    let face = Mounts::new(table.clone(), Principals::owner(who)).into();
+    let answers = conversation(&face, data);
     check(&answers, data.windows(4).any(|window| window == b"HEAD"));
     table.recount().expect("counters that agree");
 }

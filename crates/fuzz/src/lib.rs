@@ -8,6 +8,7 @@ mod auth;
 mod cli;
 mod http;
 mod link;
+mod mds;
 mod mon;
 mod monsync;
 mod mounttable;
@@ -38,6 +39,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "http_mounts", run: http::mounts },
     Target { name: "link_client", run: link::client },
     Target { name: "link_server", run: link::server },
+    Target { name: "mds_map", run: mds::map },
+    Target { name: "mds_message", run: mds::message },
+    Target { name: "mds_reply", run: mds::reply },
+    Target { name: "mds_structure", run: mds::structure },
     Target { name: "mon_map", run: mon::map },
     Target { name: "mon_message", run: mon::message },
     Target { name: "mon_session", run: mon::session },

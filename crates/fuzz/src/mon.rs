@@ -6,7 +6,8 @@ use bytes::Bytes;
 use cuttlebone_machine::{Instant, Machine};
 use cuttlebone_mon::{
     Body, Command, CommandAck, Config, Event, GetMap, GetVersion, GetVersionReply, Map, MonMap, Probe,
-    Session, SessionConfig, SessionInput, SessionOutput, Subscribe, SubscribeAck, Subscription,
+    Session, SessionConfig, SessionInput, SessionOutput, StatFs, StatFsReply, Subscribe, SubscribeAck,
+    Subscription,
 };
 use cuttlebone_wire::{Decode, Encode, Features, Message, MessageType, Reader, Uuid};
 
@@ -47,6 +48,8 @@ pub(crate) fn message(data: &[u8]) {
         settles::<Probe>,
         settles::<Subscribe>,
         settles::<SubscribeAck>,
+        settles::<StatFs>,
+        settles::<StatFsReply>,
     ];
     check[usize::from(*choice) % check.len()](message);
 }

@@ -228,46 +228,105 @@ fn takeover() {
     say("one name", &json!({ "register_and_unregister_ns": again, "takeover_ns": preempt }));
 }
 
-/// Get and release through HTTP on loopback, client and service in this process on two threads.
+const PAIRS: usize = 4_000;
+const CLIENTS: usize = 16;
+
+/// Get and release through HTTP on loopback, clients and service in this process on two threads; and beside it the same
+/// requests to a service that does nothing but answer, which is what HTTP costs here.
 fn over_http() {
-    const PAIRS: usize = 4_000;
-    const CLIENTS: usize = 16;
-    let (mut latencies, took) = two_threads().block_on(async {
+    let runtime = two_threads();
+    let plain = runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(plain_service(listener));
+        clients(Client::new(address.parse().unwrap(), None), None).await
+    });
+    let tokens = runtime.block_on(async {
         let server = Server::bind(&"127.0.0.1:0".parse().unwrap(), ServiceConfig::default()).await.unwrap();
         let client = Client::new(server.address(), None);
         let registry = registry(1_000);
         let owner = register(&registry, "n", 1);
-        let epoch = Some(owner.epoch().0);
         tokio::spawn(server.serve(registry.clone(), core::future::pending()));
-        let start = Instant::now();
-        let tasks = (0..CLIENTS).map(|_| {
-            let client = client.clone();
-            tokio::spawn(async move {
-                let request = TokenRequest { epoch, slots: 1, wait: true, ..TokenRequest::default() };
-                let (mut holds, mut releases) =
-                    (client.connect().await.unwrap(), client.connect().await.unwrap());
-                let mut latencies = Vec::with_capacity(PAIRS);
-                for _ in 0..PAIRS {
-                    let start = Instant::now();
-                    let mut lines = holds.token("n", &request).await.unwrap();
-                    let Some(Event::Granted { seq, .. }) = lines.next().await.unwrap() else { panic!() };
-                    releases.release("n", seq).await.unwrap();
-                    while lines.next().await.unwrap().is_some() {}
-                    latencies.push(start.elapsed());
-                }
-                latencies
-            })
-        });
-        let all = futures::future::join_all(tasks.collect::<Vec<_>>()).await;
-        (all.into_iter().flat_map(Result::unwrap).collect::<Vec<_>>(), start.elapsed())
+        clients(client, Some(owner.epoch().0)).await
     });
-    latencies.sort_unstable();
-    let percentile = |percent: usize| latencies[(latencies.len() - 1) * percent / 100].as_micros();
-    let pairs = latencies.len() as f64 / took.as_secs_f64();
     say(
         "get and release over HTTP on loopback, 16 clients",
-        &json!({ "pairs_per_second": pairs, "p50_us": percentile(50), "p99_us": percentile(99) }),
+        &json!({
+            "pairs_per_second": tokens.pairs_per_second, "p50_us": tokens.p50_us, "p99_us": tokens.p99_us,
+            "cpu_us_per_pair": tokens.cpu_us,
+            "plain_pairs_per_second": plain.pairs_per_second, "plain_p50_us": plain.p50_us,
+            "plain_p99_us": plain.p99_us, "plain_cpu_us_per_pair": plain.cpu_us,
+            "cpu_times": tokens.cpu_us / plain.cpu_us,
+        }),
     );
+}
+
+struct OverHttp {
+    pairs_per_second: f64,
+    p50_us: u128,
+    p99_us: u128,
+    cpu_us: f64,
+}
+
+/// Every client has two connections: one that holds, one that gives back.
+async fn clients(client: Client, epoch: Option<u64>) -> OverHttp {
+    let (start, cpu) = (Instant::now(), cpu_time());
+    let tasks = (0..CLIENTS).map(|_| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let request = TokenRequest { epoch, slots: 1, wait: true, ..TokenRequest::default() };
+            let (mut holds, mut releases) =
+                (client.connect().await.unwrap(), client.connect().await.unwrap());
+            let mut latencies = Vec::with_capacity(PAIRS);
+            for _ in 0..PAIRS {
+                let start = Instant::now();
+                let mut lines = holds.token("n", &request).await.unwrap();
+                let Some(Event::Granted { seq, .. }) = lines.next().await.unwrap() else { panic!() };
+                releases.release("n", seq).await.unwrap();
+                while lines.next().await.unwrap().is_some() {}
+                latencies.push(start.elapsed());
+            }
+            latencies
+        })
+    });
+    let all = futures::future::join_all(tasks.collect::<Vec<_>>()).await;
+    let (took, cpu) = (start.elapsed(), cpu_time().saturating_sub(cpu));
+    let mut latencies: Vec<_> = all.into_iter().flat_map(Result::unwrap).collect();
+    latencies.sort_unstable();
+    let percentile = |percent: usize| latencies[(latencies.len() - 1) * percent / 100].as_micros();
+    let pairs = latencies.len() as f64;
+    OverHttp {
+        pairs_per_second: pairs / took.as_secs_f64(),
+        p50_us: percentile(50),
+        p99_us: percentile(99),
+        cpu_us: cpu.as_secs_f64() * 1e6 / pairs,
+    }
+}
+
+/// Answers what a token service would, from memory.
+async fn plain_service(listener: tokio::net::TcpListener) {
+    use http_body_util::Full;
+    use hyper::{Request, Response, body::Bytes, body::Incoming};
+    const GRANTED: &[u8] = br#"{"event":"granted","epoch":1,"seq":123456,"fence":"8f75c61dfd19093f0000000000000007000000000000002a","session":"8f75c61dfd19093f8f75c61dfd19093f","lease_ms":15000}
+"#;
+    let answer = async |request: Request<Incoming>| {
+        let body = if request.method() == hyper::Method::POST { GRANTED } else { b"" };
+        Ok::<_, core::convert::Infallible>(Response::new(Full::new(Bytes::from_static(body))))
+    };
+    while let Ok((stream, _)) = listener.accept().await {
+        stream.set_nodelay(true).unwrap();
+        tokio::spawn(async move {
+            let service = hyper::service::service_fn(answer);
+            let stream = hyper_util::rt::TokioIo::new(stream);
+            hyper::server::conn::http1::Builder::new().serve_connection(stream, service).await
+        });
+    }
+}
+
+/// What the whole process has used of all processors.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// Resident memory, in bytes.

@@ -1,3 +1,4 @@
+use core::marker::PhantomData;
 use core::time::Duration;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -21,12 +22,13 @@ use crate::message::{
     Event, LeaseTerms, Listing, Problem, ReclaimRequest, RegisterRequest, Renewed, TokenRequest,
 };
 use crate::server::Address;
+use crate::status::Status;
 use crate::stream::Stream;
 
 /// The longest answer that is read whole, in bytes: a listing of 100 000 names.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// The longest line of a stream, in bytes.
-const LINE_BYTES_MAX: usize = 64 * 1024;
+/// The longest line of a stream, in bytes: a change with the longest key and value in base64.
+const LINE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Why a call did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +49,11 @@ pub enum ClientError {
 }
 
 /// Calls a token service. Every call opens a connection; [`Connection`] keeps one.
+///
+/// # Cancel safety
+///
+/// Dropping a call's future closes its connection. What it asked for may have been done; a registration or a token that
+/// was being opened is given back, since nobody is left to hold it.
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(crate) address: Address,
@@ -102,6 +109,15 @@ impl Client {
     /// See [`ClientError`].
     pub async fn list(&self) -> Result<Listing, ClientError> {
         self.connect().await?.read(Method::GET, "/v1/registrations").await
+    }
+
+    /// What the node shows of itself.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        self.connect().await?.read(Method::GET, "/v1/status").await
     }
 
     /// Ends the current incarnation of `name`. With `force` also forgets its tokens: right only if the resource refuses
@@ -176,6 +192,10 @@ impl Client {
 }
 
 /// One connection that is kept; on HTTP/1.1 it carries one call at a time. Dropping it closes it.
+///
+/// # Cancel safety
+///
+/// Dropping a call's future half-way closes the connection, and later calls on it fail: [`ClientError::Unreachable`].
 #[derive(Debug)]
 pub struct Connection {
     client: Client,
@@ -229,10 +249,29 @@ impl Connection {
         let body =
             serde_json::to_vec(body).map_err(|_| ClientError::Malformed("a request that is no JSON"))?;
         let response = self.send(Method::POST, path, body.into()).await?;
-        Ok(Lines { body: response.into_body(), buffer: BytesMut::new() })
+        Ok(Lines::new(response.into_body()))
     }
 
-    async fn call(&mut self, method: Method, path: &str) -> Result<Bytes, ClientError> {
+    /// A call with a body whose answer is read whole.
+    pub(crate) async fn post<B: Serialize, T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, ClientError> {
+        let body =
+            serde_json::to_vec(body).map_err(|_| ClientError::Malformed("a request that is no JSON"))?;
+        let response = self.send(Method::POST, path, body.into()).await?;
+        let bytes = self.client.in_time(whole(response.into_body())).await??;
+        serde_json::from_slice(&bytes).map_err(|_| ClientError::Malformed("a body of another shape"))
+    }
+
+    /// The lines of an answer that stays open. Until it has ended, this connection is in use.
+    pub(crate) async fn follow<T>(&mut self, path: &str) -> Result<Lines<T>, ClientError> {
+        let response = self.send(Method::GET, path, Bytes::new()).await?;
+        Ok(Lines::new(response.into_body()))
+    }
+
+    pub(crate) async fn call(&mut self, method: Method, path: &str) -> Result<Bytes, ClientError> {
         let response = self.send(method, path, Bytes::new()).await?;
         self.client.in_time(whole(response.into_body())).await?
     }
@@ -287,7 +326,7 @@ fn token_path(name: &str, seq: u64) -> String {
 }
 
 /// A name as one segment of a path.
-fn segment(name: &str) -> String {
+pub(crate) fn segment(name: &str) -> String {
     escaped(name, b"-._~")
 }
 
@@ -310,12 +349,19 @@ fn hex(digit: u8) -> char {
 
 /// The lines of an answer that stays open. Dropping them without the connection leaves the session as it is.
 #[derive(Debug)]
-pub struct Lines {
+pub struct Lines<T = Event> {
     body: Incoming,
     buffer: BytesMut,
+    line: PhantomData<fn() -> T>,
 }
 
-impl Lines {
+impl<T> Lines<T> {
+    fn new(body: Incoming) -> Self {
+        Self { body, buffer: BytesMut::new(), line: PhantomData }
+    }
+}
+
+impl<T: DeserializeOwned> Lines<T> {
     /// The next event; `None` when the stream has ended, properly or not.
     ///
     /// # Errors
@@ -325,7 +371,7 @@ impl Lines {
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
-    pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
+    pub async fn next(&mut self) -> Result<Option<T>, ClientError> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line = self.buffer.split_to(end + 1);

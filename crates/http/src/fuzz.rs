@@ -7,9 +7,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Duration, timeout};
 
 use crate::config::Config;
+use crate::face::Face;
 use crate::peer::Peer;
 use crate::server::converse;
-use crate::services::Services;
 
 /// Bytes of the answers that are read.
 const ANSWERS_MAX: u64 = 1 << 20;
@@ -19,12 +19,15 @@ const ANSWERS_MAX: u64 = 1 << 20;
 /// # Panics
 ///
 /// If the service does.
-pub fn conversation(services: &Services, sent: &[u8]) -> Vec<u8> {
+pub fn conversation(face: &Face, sent: &[u8]) -> Vec<u8> {
     // Time stands still while there is something to do, so the time-out below means that there is nothing.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime without input and output needs nothing from the system");
     runtime.block_on(async {
-        let router = services.router(&Arc::new(Config::default())).layer(Extension(Peer::new(true)));
+        let router = face
+            .clone()
+            .router(&Arc::new(Config::default()), Arc::default())
+            .layer(Extension(Peer::new(true)));
         let (client, server) = tokio::io::duplex(64 * 1024);
         let service = tokio::spawn(converse(server, router));
         let (read, mut write) = tokio::io::split(client);

@@ -22,6 +22,8 @@ pub struct Life {
     lines: Option<Lines>,
     terms: LeaseTerms,
     lease: Option<Lease>,
+    /// The line that says so, until it has been returned.
+    granted: Option<Event>,
     fenced: bool,
 }
 
@@ -48,7 +50,7 @@ pub enum Ending {
 
 impl Life {
     pub(crate) const fn new(client: Client, connection: Connection, lines: Lines, terms: LeaseTerms) -> Self {
-        Self { client, connection, lines: Some(lines), terms, lease: None, fenced: false }
+        Self { client, connection, lines: Some(lines), terms, lease: None, granted: None, fenced: false }
     }
 
     /// Waits until it is granted or registered, and tells `watch` of every line before that.
@@ -62,18 +64,14 @@ impl Life {
     ///
     /// Dropping the future loses no line; dropping the life gives up.
     pub async fn held(&mut self, mut watch: impl FnMut(&Event)) -> Result<Event, ClientError> {
-        loop {
+        while self.granted.is_none() {
             let lines = self.lines.as_mut().ok_or(ClientError::Malformed("the stream has ended before"))?;
             let event = lines.next().await?.ok_or(ClientError::Malformed("the stream ended too early"))?;
             match &event {
                 Event::Registered { session, lease_ms, .. } | Event::Granted { session, lease_ms, .. } => {
                     let (session, length) = (session.clone(), Duration::from_millis(*lease_ms));
                     self.lease = Some(Lease { session, length, since: Instant::now(), renewal: None });
-                    if self.terms == LeaseTerms::Renewed {
-                        // The line may have been on its way for long, so only a renewal says since when it counts.
-                        self.renew().await?;
-                    }
-                    return Ok(event);
+                    self.granted = Some(event);
                 }
                 Event::Failed(problem) => {
                     return Err(ClientError::Refused(hyper::StatusCode::CONFLICT, problem.clone()));
@@ -81,6 +79,11 @@ impl Life {
                 other => watch(other),
             }
         }
+        if self.terms == LeaseTerms::Renewed {
+            // The line may have been on its way for long, so only a renewal says since when it counts.
+            self.renew().await?;
+        }
+        self.granted.take().ok_or(ClientError::Malformed("it was held already"))
     }
 
     /// Keeps it alive until there is a reason to stop. After [`Ending::Fenced`] it may be called again to hold on while

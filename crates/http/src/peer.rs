@@ -5,9 +5,9 @@ use std::io;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::stream::Stream;
+use crate::traffic::Place;
 
 /// How a connection ended, as far as this end can know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Peer {
 pub(crate) struct Watched {
     pub(crate) stream: Stream,
     pub(crate) peer: Peer,
-    pub(crate) _place: OwnedSemaphorePermit,
+    pub(crate) _place: Place,
 }
 
 impl AsyncRead for Watched {

@@ -23,8 +23,8 @@ impl Refusal {
     }
 
     pub(crate) fn method_not_allowed() -> Self {
-        let hint = "the header allow lists the methods of this path";
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &"the path has no such method", hint)
+        let hint = "the header `allow` has the methods of this path";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &"not a method of this path", hint)
     }
 
     pub(crate) fn bad_request(detail: &dyn ToString) -> Self {
@@ -34,6 +34,11 @@ impl Refusal {
             detail,
             "the README of cuttlebone-http has every body",
         )
+    }
+
+    pub(crate) fn internal() -> Self {
+        let hint = "this is a defect of the service; its log says more";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", &"the work broke off", hint)
     }
 
     pub(crate) fn too_many_sessions() -> Self {

@@ -5,9 +5,8 @@ use core::task::Poll;
 use std::sync::Arc;
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, Query, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{self, Next};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use axum::{Extension, Json, Router};
@@ -38,14 +37,8 @@ struct App {
 
 type Answer = Result<Response, Refusal>;
 
-/// The paths of a token registry.
-pub(crate) fn tokens(registry: Registry, config: &Arc<Config>) -> Router {
-    let app = App {
-        registry,
-        config: Arc::clone(config),
-        sessions: Sessions::default(),
-        owners: Arc::new(AtomicU64::new(SERVICE.0 + 1)),
-    };
+pub(crate) fn router(registry: Registry, sessions: Sessions, config: Arc<Config>) -> Router {
+    let app = App { registry, config, sessions, owners: Arc::new(AtomicU64::new(SERVICE.0 + 1)) };
     Router::new()
         .route("/v1/registrations", get(list).post(register))
         .route("/v1/registrations/{name}", delete(fence))
@@ -53,16 +46,7 @@ pub(crate) fn tokens(registry: Registry, config: &Arc<Config>) -> Router {
         .route("/v1/registrations/{name}/tokens/{seq}", delete(release))
         .route("/v1/registrations/{name}/reclaims", post(reclaim))
         .route("/v1/sessions/{session}", put(renew))
-        .route_layer(middleware::from_fn_with_state(app.clone(), authorize))
         .with_state(app)
-}
-
-async fn authorize(State(app): State<App>, request: Request, next: Next) -> Answer {
-    let shown = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-    match &app.config.bearer {
-        Some(bearer) if !bearer.admits(shown) => Err(Refusal::unauthorized()),
-        _ => Ok(next.run(request).await),
-    }
 }
 
 async fn list(State(app): State<App>) -> Json<Listing> {

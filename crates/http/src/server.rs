@@ -15,9 +15,10 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::config::{Config, HEAD_BYTES_MAX, HEAD_TIMEOUT, HEADERS_MAX, Network};
+use crate::face::Face;
 use crate::peer::{Peer, Watched};
-use crate::services::Services;
 use crate::stream::Stream;
+use crate::traffic::{Place, Traffic};
 
 /// Where a service listens, or a client finds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,18 +142,19 @@ impl Server {
         }
     }
 
-    /// Serves until `stop` ends; then every open answer ends, which its client takes for a lost connection.
+    /// Serves `face` until `stop` ends; then every open answer ends, which its client takes for a lost connection.
     ///
     /// # Cancel safety
     ///
     /// Dropping it closes every connection at once.
-    pub async fn serve(self, services: impl Into<Services>, stop: impl Future<Output = ()>) {
+    pub async fn serve(self, face: impl Into<Face>, stop: impl Future<Output = ()>) {
         let Self { listener, config } = self;
         let places = Arc::new(Semaphore::new(config.connections_max));
         let between = config.network == Network::Between;
-        let services = services.into();
-        let router = services.router(&Arc::new(config));
-        let mut upkeep = core::pin::pin!(services.upkeep());
+        let traffic = Arc::new(Traffic::default());
+        let face = face.into();
+        let mut upkeep = core::pin::pin!(face.upkeep());
+        let router = face.router(&Arc::new(config), Arc::clone(&traffic));
         let mut connections = JoinSet::new();
         let mut stop = core::pin::pin!(stop);
         loop {
@@ -168,6 +170,7 @@ impl Server {
                 (place, stream) = accepted => {
                     let (Ok(place), Ok((stream, local))) = (place, stream) else { continue };
                     let peer = Peer::new(local && !between);
+                    let place = Place::new(place, Arc::clone(&traffic));
                     let stream = Watched { stream, peer: peer.clone(), _place: place };
                     connections.spawn(converse(stream, router.clone().layer(Extension(peer))));
                 }

@@ -70,6 +70,11 @@ impl Sessions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many there are, those included that are being opened.
+    pub(crate) fn open(&self) -> u64 {
+        self.table().coming as u64
+    }
+
     pub(crate) fn reserve(&self, most: usize) -> Result<Place, Refusal> {
         let mut table = self.table();
         if table.coming >= most {

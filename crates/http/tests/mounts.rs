@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use cuttlebone_http::mounts::message::{Batch, BatchMount, Outcome};
 use cuttlebone_http::mounts::{BATCH_ENTRIES_MAX, HttpTables, MountClient, Mounts, Principals};
-use cuttlebone_http::{Address, Bearer, Client, ClientError, Config, Server, Services, TokioClock};
+use cuttlebone_http::{Address, Bearer, Client, ClientError, Config, Face, Server, TokioClock};
 use cuttlebone_machine::Instant;
 use cuttlebone_mounttable::{
     Before, Dial, Directory, Epoch, Error, Event, Failure, Journal, Kind, Limits, Mount, Name, Namespace,
@@ -468,8 +468,8 @@ async fn tokens_and_mounts_share_one_listener() {
     let server = Server::bind(&"127.0.0.1:0".parse().unwrap(), Config::default()).await.unwrap();
     let client = Client::new(server.address(), None);
     let mounts = Mounts::new(table, Principals::owner(Principal::new("service")));
-    let services = Services::new().with_tokens(registry).with_mounts(mounts);
-    let task = tokio::spawn(server.serve(services, core::future::pending()));
+    let face = Face::new().with_tokens(registry).with_mounts(mounts);
+    let task = tokio::spawn(server.serve(face, core::future::pending()));
     assert!(client.list().await.unwrap().registrations.is_empty());
     let batch = Batch { mount: vec![(&mount("a", "h:1")).into()], unmount: vec![] };
     let answer = MountClient::new(client).batch(&batch).await.unwrap();

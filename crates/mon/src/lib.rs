@@ -16,7 +16,7 @@ mod session;
 pub use config::{ResponderConfig, SessionConfig};
 pub use message::{
     Body, Command, CommandAck, Config, EncodedMonMap, GetMap, GetVersion, GetVersionReply, Map, PaxosPrefix,
-    PaxosWindow, Probe, ProbeOp, Subscribe, SubscribeAck, Subscription,
+    PaxosWindow, Probe, ProbeOp, StatFs, StatFsReply, Subscribe, SubscribeAck, Subscription,
 };
 pub use monmap::{MonInfo, MonMap};
 pub use responder::{PendingCommand, Request, Responder, ResponderOutput};

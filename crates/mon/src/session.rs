@@ -10,8 +10,8 @@ use cuttlebone_wire::{DecodeError, Features, Message};
 
 use crate::config::SessionConfig;
 use crate::message::{
-    Body, Command, CommandAck, Config, GetMap, GetVersion, GetVersionReply, Map, Subscribe, SubscribeAck,
-    Subscription,
+    Body, Command, CommandAck, Config, GetMap, GetVersion, GetVersionReply, Map, StatFs, StatFsReply,
+    Subscribe, SubscribeAck, Subscription,
 };
 
 /// Identifies a request; its answer carries it.
@@ -59,6 +59,8 @@ pub enum Event {
     Version(Tid, GetVersionReply),
     /// How a command went.
     Command(Tid, CommandAck),
+    /// How full the cluster is, or the pool that was asked for.
+    StatFs(Tid, StatFsReply),
     /// A request was not answered in time, and will not be sent again.
     TimedOut(Tid),
     /// A message that this crate has no words for, such as a map of another service.
@@ -98,15 +100,21 @@ enum Request {
     Map,
     Version(String),
     Command { command: Bytes, input: Bytes },
+    StatFs { pool: Option<i64> },
 }
 
 impl Request {
     fn bytes(&self) -> usize {
         match self {
-            Self::Map => 0,
+            Self::Map | Self::StatFs { .. } => 0,
             Self::Version(what) => what.len(),
             Self::Command { command, input } => command.len().saturating_add(input.len()),
         }
+    }
+
+    /// Whether it says for which cluster it is meant, and so cannot be sent before that is known.
+    const fn names_cluster(&self) -> bool {
+        matches!(self, Self::Command { .. } | Self::StatFs { .. })
     }
 }
 
@@ -166,6 +174,17 @@ impl Session {
         input: impl Into<Bytes>,
     ) -> Result<Tid, Busy> {
         self.request(now, Request::Command { command: json.into(), input: input.into() })
+    }
+
+    /// Asks how full the cluster is, or one pool; [`Event::StatFs`] answers.
+    ///
+    /// Without an fsid in the configuration it waits for a map, as a command does.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`] above the limits.
+    pub fn statfs(&mut self, now: Instant, pool: Option<i64>) -> Result<Tid, Busy> {
+        self.request(now, Request::StatFs { pool })
     }
 
     /// Gives up on a request; its answer, should it still come, is dropped.
@@ -232,7 +251,7 @@ impl Session {
     fn send_request(&mut self, features: Features, tid: Tid) {
         let Some(Unanswered { request, .. }) = self.requests.get(&tid) else { return };
         let message = match request {
-            Request::Command { .. } if self.config.fsid.is_nil() => {
+            request if request.names_cluster() && self.config.fsid.is_nil() => {
                 if mem::replace(&mut self.map_asked, true) {
                     return;
                 }
@@ -245,6 +264,10 @@ impl Session {
             Request::Command { command, input } => {
                 let (fsid, command, input) = (self.config.fsid, alloc::vec![command.clone()], input.clone());
                 Command { fsid, command, input, ..Command::default() }.message(features, tid.0)
+            }
+            Request::StatFs { pool } => {
+                let (fsid, pool) = (self.config.fsid, *pool);
+                StatFs { fsid, pool, ..StatFs::default() }.message(features, tid.0)
             }
         };
         self.outputs.push_back(SessionOutput::Send(message));
@@ -281,6 +304,7 @@ impl Session {
             kind if kind == Config::KIND => self.on_config(&message),
             kind if kind == GetVersionReply::KIND => self.on_version(&message),
             kind if kind == CommandAck::KIND => self.on_command_ack(&message),
+            kind if kind == StatFsReply::KIND => self.on_statfs(&message),
             kind if kind == SubscribeAck::KIND => self.on_subscribe_ack(now, &message),
             _ => Ok(Some(Event::Other(message))),
         };
@@ -294,7 +318,7 @@ impl Session {
         if self.config.fsid.is_nil() {
             self.config.fsid = decoded.fsid;
             if let Some(features) = self.online {
-                self.send_requests(features, |request| matches!(request, Request::Command { .. }));
+                self.send_requests(features, Request::names_cluster);
             }
         }
         self.has(MONMAP, decoded.epoch.into());
@@ -329,6 +353,14 @@ impl Session {
         let asked =
             matches!(self.requests.get(&tid), Some(Unanswered { request: Request::Command { .. }, .. }));
         Ok(if asked { self.take(tid).map(|_| Event::Command(tid, ack)) } else { None })
+    }
+
+    fn on_statfs(&mut self, message: &Message) -> Result<Option<Event>, DecodeError> {
+        let (reply, _) = StatFsReply::decode(message)?;
+        let tid = Tid(message.tid);
+        let asked =
+            matches!(self.requests.get(&tid), Some(Unanswered { request: Request::StatFs { .. }, .. }));
+        Ok(if asked { self.take(tid).map(|_| Event::StatFs(tid, reply)) } else { None })
     }
 
     fn on_subscribe_ack(&mut self, now: Instant, message: &Message) -> Result<Option<Event>, DecodeError> {

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use cuttlebone_machine::{Instant, Machine};
 use cuttlebone_mon::{
     Body, Busy, Command, CommandAck, EncodedMonMap, Event, GetVersion, GetVersionReply, Map, MonInfo, MonMap,
-    Session, SessionConfig, SessionInput, SessionOutput, Subscribe, SubscribeAck, Subscription, Tid,
+    Session, SessionConfig, SessionInput, SessionOutput, StatFs, StatFsReply, Subscribe, SubscribeAck,
+    Subscription, Tid,
 };
 use cuttlebone_wire::{EntityAddr, Features, Message, MessageType, Uuid};
 
@@ -82,6 +83,25 @@ fn a_new_connection_gets_subscriptions_first_then_requests_with_their_old_tids()
         session.handle(at(1), SessionInput::Disconnected);
     }
     assert_eq!((first, session.unanswered()), (Tid(1), 2));
+}
+
+#[test]
+fn a_question_how_full_the_cluster_is_names_the_cluster_and_the_pool() {
+    let mut session = Session::new(SessionConfig::default());
+    session.handle(at(0), SessionInput::Connected(FEATURES));
+    let tid = session.statfs(at(0), Some(3)).expect("room");
+    // The map that tells the cluster comes first.
+    assert_eq!(sent(&mut session).iter().map(|message| message.kind.0).collect::<Vec<_>>(), [5]);
+    receive(&mut session, monmap(4).message(FEATURES, 0));
+    let Some(SessionOutput::Send(message)) = session.poll_output() else { panic!("the question") };
+    let (question, _) = StatFs::decode(&message).expect("statfs");
+    assert_eq!((question.fsid, question.pool, message.tid), (Uuid([9; 16]), Some(3), tid.0));
+    // 18 bytes of prefix, the cluster, a flag and the pool.
+    assert_eq!((message.front.len(), message.version), (18 + 16 + 1 + 8, 2));
+    while session.poll_output().is_some() {}
+    let reply = StatFsReply { kib: 7, ..StatFsReply::default() };
+    receive(&mut session, reply.message(FEATURES, tid.0));
+    assert_eq!(event(&mut session), Some(Event::StatFs(tid, reply)));
 }
 
 #[test]

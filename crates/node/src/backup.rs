@@ -2,17 +2,19 @@ use core::convert::Infallible;
 use core::time::Duration;
 use std::path::PathBuf;
 
+use cuttlebone_bucket::VbucketId;
 use cuttlebone_driver::Clock;
 use cuttlebone_monsync::v2::{Progress, RequesterConfig};
 use cuttlebone_monsync::{SyncKind, Version};
 use cuttlebone_store::{Keep, Limits, Origin, Point};
 use cuttlebone_wire::{EntityAddrs, Features, Uuid};
 
-use crate::Error;
+use crate::gather::Gather;
 use crate::keeper::Keeper;
 use crate::monitor::Monitor;
 use crate::pull::{Pull, Pulled, Step};
 use crate::quorum::peons_first;
+use crate::{Error, NodeBucket};
 
 /// What to pull from where, into what.
 #[derive(Clone, Debug)]
@@ -162,13 +164,31 @@ impl Backup {
         if config.monitors.is_empty() {
             return Err(Error::Config("a backup needs a monitor to pull from"));
         }
-        let keeper = Keeper::open(&config.store, config.limits.clone())?;
+        let keeper = Keeper::in_copy(&config.store, config.limits.clone())?;
         Ok(Self { config, keeper, clock: Clock::start(), monitor: None })
     }
 
-    /// The copy's latest point.
-    pub fn latest(&self) -> Option<&Point> {
-        self.keeper.latest()
+    /// Keeps what it pulls in a vbucket of `bucket` instead of a directory: each key of the monitor's store is an item, and
+    /// how far the pulls are is one, too. A vbucket that is not there is made.
+    ///
+    /// A reader of the bucket sees each key as it arrives, also in the middle of a pull. How durable a pull is, is the
+    /// bucket's business: after a kill the next one goes on from what the bucket has on its disk.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] without monitors, [`Error::Bucket`] if the vbucket is not active here.
+    pub fn into_bucket(config: BackupConfig, bucket: NodeBucket, vbucket: VbucketId) -> Result<Self, Error> {
+        if config.monitors.is_empty() {
+            return Err(Error::Config("a source needs a monitor to pull from"));
+        }
+        let clock = Clock::start();
+        let keeper = Keeper::in_bucket(Gather::new(bucket, vbucket, clock)?)?;
+        Ok(Self { config, keeper, clock, monitor: None })
+    }
+
+    /// The version that everything was pulled up to, and if it is kept in a directory, the latest point there.
+    pub fn latest(&self) -> Option<(u64, Option<Point>)> {
+        self.keeper.latest().map(|latest| (latest.last_committed, latest.point))
     }
 
     /// Pulls once, from the first monitor with which it works.
@@ -183,7 +203,10 @@ impl Backup {
     /// # Cancel safety
     ///
     /// Dropped in the middle, nothing of the pull is kept, and the next call starts anew.
-    pub async fn pull(&mut self, report: &mut dyn FnMut(BackupEvent<'_>)) -> Result<Outcome, Error> {
+    pub async fn pull(
+        &mut self,
+        report: &mut (impl FnMut(BackupEvent<'_>) + ?Sized),
+    ) -> Result<Outcome, Error> {
         let mut tried = 0;
         let mut last_error = None;
         for _ in 0..self.config.rounds_max.max(1) {
@@ -224,7 +247,7 @@ impl Backup {
     pub async fn follow(
         &mut self,
         every: Duration,
-        report: &mut dyn FnMut(BackupEvent<'_>),
+        report: &mut (impl FnMut(BackupEvent<'_>) + ?Sized),
     ) -> Result<Infallible, Error> {
         let mut reached = false;
         loop {
@@ -252,7 +275,7 @@ impl Backup {
     async fn pull_from(
         &mut self,
         addrs: &EntityAddrs,
-        report: &mut dyn FnMut(BackupEvent<'_>),
+        report: &mut (impl FnMut(BackupEvent<'_>) + ?Sized),
     ) -> Result<Outcome, Error> {
         // Taken out while it is in use: whatever goes wrong or is cancelled below, it is not used again.
         let mut monitor = if let Some(monitor) = self.monitor.take() {
@@ -269,7 +292,7 @@ impl Backup {
         self.same_cluster(&monitor)?;
         let origin = Origin { fsid: monitor.map.fsid, provider: monitor.title() };
         let after = match (self.config.extent, self.keeper.latest()) {
-            (Extent::New, Some(point)) if point.last_committed > 0 => Some(Version(point.last_committed)),
+            (Extent::New, Some(latest)) if latest.last_committed > 0 => Some(Version(latest.last_committed)),
             _ => None,
         };
         let mut kind = after.map_or(SyncKind::Full, |after| SyncKind::Recent { after });
@@ -293,8 +316,8 @@ impl Backup {
             from: pulled.summary.start.0,
             last_committed: pulled.summary.last_committed.0,
             progress: pulled.summary.progress,
-            is_new: pulled.point.is_some(),
-            point: self.keeper.latest().cloned(),
+            is_new: pulled.summary.last_committed > pulled.summary.start || pulled.point.is_some(),
+            point: self.keeper.latest().and_then(|latest| latest.point),
             monitor: monitor.title(),
         };
         self.monitor = Some(monitor);
@@ -306,7 +329,7 @@ impl Backup {
         monitor: &mut Monitor,
         origin: &Origin,
         kind: SyncKind,
-        report: &mut dyn FnMut(BackupEvent<'_>),
+        report: &mut (impl FnMut(BackupEvent<'_>) + ?Sized),
     ) -> Result<Pulled, Error> {
         let pull = Pull {
             features: monitor.features,
@@ -326,8 +349,8 @@ impl Backup {
     /// One directory holds one cluster: points of another in between would make a restore a lottery.
     fn same_cluster(&self, monitor: &Monitor) -> Result<(), Error> {
         match self.keeper.latest() {
-            Some(point) if !point.origin.fsid.is_nil() && point.origin.fsid != monitor.map.fsid => {
-                Err(Error::OtherCluster { copy: point.origin.fsid, monitor: monitor.map.fsid })
+            Some(latest) if !latest.fsid.is_nil() && latest.fsid != monitor.map.fsid => {
+                Err(Error::OtherCluster { copy: latest.fsid, monitor: monitor.map.fsid })
             }
             _ => Ok(()),
         }

@@ -1,130 +1,188 @@
-use core::cell::RefCell;
-use core::convert::Infallible;
+use core::fmt;
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use cuttlebone_store::Point;
+use cuttlebone_tokens::Registry;
 use cuttlebone_wire::EntityAddrs;
 
-use crate::{Backup, BackupConfig, BackupEvent, Error, Provide, ProvideConfig, ProvideEvent};
+use crate::ground::Shared;
+use crate::node::{Door, Node, Parts};
+use crate::part::{Callers, Plan, Service, Sink, Source};
+use crate::{Face, NodeBucket, Publish};
 
-/// What a node consists of. Parts come in any order; [`build`](Self::build) finds every conflict, and nothing is
-/// opened, bound or dialled before [`Node::run`].
-#[derive(Clone, Debug, Default)]
+/// What a node consists of. Parts come in any order; [`build`](Self::build) finds every conflict, and nothing is bound or
+/// dialled before [`Node::run`].
+#[derive(Default)]
 pub struct Builder {
-    copy: Option<PathBuf>,
-    sources: Vec<MonSync>,
-    sinks: Vec<Provider>,
+    name: Option<String>,
+    listen: Vec<SocketAddr>,
+    advertise: Option<EntityAddrs>,
+    bucket: Vec<NodeBucket>,
+    copy: Vec<PathBuf>,
+    tokens: Vec<Registry>,
+    sources: Vec<Box<dyn Source>>,
+    sinks: Vec<Box<dyn Sink>>,
+    services: Vec<Box<dyn Service>>,
+    deadlines: Deadlines,
 }
 
-/// Where a node's copy comes from: the monitors of a live cluster, followed for ever.
-#[derive(Clone, Debug)]
-pub struct MonSync {
-    config: BackupConfig,
-    every: Duration,
+/// How long each step of a node's end may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "knobs, set with `..Deadlines::default()`")]
+pub struct Deadlines {
+    /// Withdrawing names; what could not be withdrawn lapses by its time to live.
+    pub names: Duration,
+    /// Waiting for the tokens that are out.
+    pub tokens: Duration,
+    /// Ending sources.
+    pub sources: Duration,
+    /// Putting on the disk what is in memory. Missing this one is an error.
+    pub flush: Duration,
+    /// Ending sinks and services.
+    pub services: Duration,
 }
 
-/// To whom a node gives its copy: fresh monitors that synchronise from it.
-#[derive(Clone, Debug)]
-pub struct Provider {
-    config: ProvideConfig,
+impl Default for Deadlines {
+    /// 5 s for names and sources, 10 s for tokens, a minute for the disk, 5 s for the rest.
+    fn default() -> Self {
+        let (short, long) = (Duration::from_secs(5), Duration::from_secs(60));
+        Self { names: short, tokens: Duration::from_secs(10), sources: short, flush: long, services: short }
+    }
 }
 
-/// A node that is put together, and not running yet.
-///
-/// ```no_run
-/// # async fn example() -> Result<(), cuttlebone_node::Error> {
-/// use cuttlebone_node::{MonSync, Node, Provider};
-///
-/// let monitors = vec!["v2:10.0.0.1:3300/0".parse::<cuttlebone_wire::EntityAddr>().unwrap().into()];
-/// let node = Node::builder()
-///     .copy("/var/lib/cuttlebone/mon")
-///     .source(MonSync::from(monitors))
-///     .sink(Provider::listening(([10, 0, 0, 9], 3300).into()))
-///     .build()?;
-/// node.run(core::future::pending(), &mut |event| println!("{event:?}")).await
-/// # }
-/// ```
-#[derive(Debug)]
-pub struct Node {
-    source: Option<MonSync>,
-    sink: Option<Provider>,
-}
-
-/// What a node reports while it runs.
-#[derive(Debug)]
+/// Why a node cannot be put together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum NodeEvent<'a> {
-    /// From its source.
-    Source(BackupEvent<'a>),
-    /// From its sink.
-    Sink(ProvideEvent<'a>),
-    /// The sink listens.
-    Listening {
-        /// The addresses under which monitors dial it.
-        addrs: &'a EntityAddrs,
-        /// The point that it serves until a newer one is made.
-        point: &'a Point,
+pub enum BuildError {
+    /// There is no part.
+    #[error("a node without a source, a sink and a service has nothing to do")]
+    NothingToDo,
+    /// There can be one of it.
+    #[error("there is more than one {0}")]
+    Twice(&'static str),
+    /// Two parts have the same name.
+    #[error("two parts are called {0}")]
+    SameName(String),
+    /// A part needs what is not there.
+    #[error("{part} needs {what}")]
+    Missing {
+        /// What the part is called.
+        part: String,
+        /// What it needs.
+        what: &'static str,
+    },
+    /// Two sinks want the same callers.
+    #[error("{by} and {also} want the same callers")]
+    Claimed {
+        /// The one that was there first.
+        by: String,
+        /// The other one.
+        also: String,
+    },
+    /// The part itself says that it cannot work.
+    #[error("{part}: {why}")]
+    Refused {
+        /// What the part is called.
+        part: String,
+        /// For people.
+        why: String,
     },
 }
 
-/// How often a source looks for something new, unless it is told otherwise.
-const EVERY: Duration = Duration::from_millis(500);
-
-impl From<Vec<EntityAddrs>> for MonSync {
-    /// The monitors of one cluster, any of which may be pulled from.
-    fn from(monitors: Vec<EntityAddrs>) -> Self {
-        Self { config: BackupConfig::new(monitors, PathBuf::new()), every: EVERY }
-    }
-}
-
-impl MonSync {
-    /// How to pull in detail; the directory in it is the node's.
-    #[must_use]
-    pub fn with_config(self, config: BackupConfig) -> Self {
-        Self { config, ..self }
-    }
-
-    /// How often to look for something new. Default 500 ms.
-    #[must_use]
-    pub fn every(self, every: Duration) -> Self {
-        Self { every, ..self }
-    }
-}
-
-impl Provider {
-    /// Listens on `addr`, under which monitors dial us.
-    pub fn listening(addr: SocketAddr) -> Self {
-        Self { config: ProvideConfig::new(PathBuf::new(), addr) }
-    }
-
-    /// How to serve in detail; the directory in it is the node's.
-    #[must_use]
-    pub fn with_config(self, config: ProvideConfig) -> Self {
-        Self { config }
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sources: Vec<_> = self.sources.iter().map(|part| part.name()).collect();
+        let sinks: Vec<_> = self.sinks.iter().map(|part| part.name()).collect();
+        let services: Vec<_> = self.services.iter().map(|part| part.name()).collect();
+        let mut shown = f.debug_struct("Builder");
+        shown.field("name", &self.name).field("sources", &sources).field("sinks", &sinks);
+        shown.field("services", &services).finish_non_exhaustive()
     }
 }
 
 impl Builder {
-    /// The directory of the node's copy.
+    /// What the node is called: in its status, and towards other nodes. Default `cuttlebone`.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Where peers open links.
+    #[must_use]
+    pub fn listen(mut self, addr: SocketAddr) -> Self {
+        self.listen.push(addr);
+        self
+    }
+
+    /// The addresses under which peers dial us, where they differ from the one to listen on. A monitor drops what comes
+    /// from an address that it did not dial.
+    #[must_use]
+    pub fn advertise(mut self, addrs: EntityAddrs) -> Self {
+        self.advertise = Some(addrs);
+        self
+    }
+
+    /// What the node keeps. It puts it on the disk as long as it runs.
+    #[must_use]
+    pub fn bucket(mut self, bucket: NodeBucket) -> Self {
+        self.bucket.push(bucket);
+        self
+    }
+
+    /// The directory of a copy of a monitor's store.
     #[must_use]
     pub fn copy(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.copy = Some(dir.into());
+        self.copy.push(dir.into());
         self
     }
 
-    /// Where the copy comes from. Without a source, it is served as it is.
+    /// The token registry that admits and fences whoever drives the node.
     #[must_use]
-    pub fn source(mut self, source: MonSync) -> Self {
-        self.sources.push(source);
+    pub fn tokens(mut self, registry: Registry) -> Self {
+        self.tokens.push(registry);
         self
     }
 
-    /// Who is given the copy. Without a sink, it is only kept current.
+    /// Where data comes from.
     #[must_use]
-    pub fn sink(mut self, sink: Provider) -> Self {
-        self.sinks.push(sink);
+    pub fn source(mut self, source: impl Source) -> Self {
+        self.sources.push(Box::new(source));
+        self
+    }
+
+    /// Who is served over links.
+    #[must_use]
+    pub fn sink(mut self, sink: impl Sink) -> Self {
+        self.sinks.push(Box::new(sink));
+        self
+    }
+
+    /// What works beside.
+    #[must_use]
+    pub fn service(mut self, service: impl Service) -> Self {
+        self.services.push(Box::new(service));
+        self
+    }
+
+    /// What is announced, where: a service.
+    #[must_use]
+    pub fn publish(self, publish: Publish) -> Self {
+        self.service(publish)
+    }
+
+    /// Where the node is looked at and driven over HTTP: a service.
+    #[must_use]
+    pub fn status(self, face: Face) -> Self {
+        self.service(face)
+    }
+
+    /// How long each step of the end may take.
+    #[must_use]
+    pub fn deadlines(mut self, deadlines: Deadlines) -> Self {
+        self.deadlines = deadlines;
         self
     }
 
@@ -132,147 +190,76 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] names the first conflict.
-    pub fn build(mut self) -> Result<Node, Error> {
-        let Some(copy) = self.copy else {
-            return Err(Error::Config("a node needs a directory for its copy"));
+    /// [`BuildError`] names the first conflict.
+    pub fn build(self) -> Result<Node, BuildError> {
+        let Self { name, listen, advertise, bucket, copy, tokens, sources, sinks, services, deadlines } =
+            self;
+        let bucket = at_most_one(bucket, "bucket")?;
+        let copy = at_most_one(copy, "directory for a copy")?;
+        let registry = at_most_one(tokens, "token registry")?;
+        let listen = at_most_one(listen, "address to listen on")?;
+        let plan = Plan {
+            bucket: bucket.is_some(),
+            copy: copy.is_some(),
+            listen: listen.is_some(),
+            tokens: registry.is_some(),
         };
-        if self.sources.len() > 1 {
-            return Err(Error::Config("a copy has one source; it would be torn between two"));
+        let parts = Parts { sources, sinks, services };
+        parts.check(&plan)?;
+        if let Some(sink) = parts.sinks.first()
+            && listen.is_none()
+        {
+            return Err(missing(sink.name(), "an address to listen on"));
         }
-        if self.sinks.len() > 1 {
-            return Err(Error::Config("a node has one provider; give it several addresses instead"));
+        if let Some(addr) = listen
+            && addr.ip().is_unspecified()
+            && advertise.is_none()
+        {
+            return Err(missing(
+                "the listener",
+                "the addresses under which peers dial it, which 0.0.0.0 does not say",
+            ));
         }
-        let source = self.sources.pop().map(|mut source| {
-            source.config.store.clone_from(&copy);
-            source
-        });
-        let sink = self.sinks.pop().map(|mut sink| {
-            sink.config.store = copy;
-            sink
-        });
-        match (&source, &sink) {
-            (None, None) => {
-                Err(Error::Config("a node without a source and without a sink has nothing to do"))
+        let name = name.unwrap_or_else(|| "cuttlebone".into());
+        let shared = Arc::new(Shared::new(name, bucket, copy, registry, parts.sources.len()));
+        shared.set_deadlines(deadlines);
+        Ok(Node::new(shared, parts, listen.map(|addr| Door { addr, advertise })))
+    }
+}
+
+pub(crate) fn missing(part: &str, what: &'static str) -> BuildError {
+    BuildError::Missing { part: part.into(), what }
+}
+
+fn at_most_one<T>(mut all: Vec<T>, what: &'static str) -> Result<Option<T>, BuildError> {
+    let one = all.pop();
+    if all.is_empty() { Ok(one) } else { Err(BuildError::Twice(what)) }
+}
+
+impl Parts {
+    /// Names, callers, and what each part says itself.
+    fn check(&self, plan: &Plan) -> Result<(), BuildError> {
+        let sources = self.sources.iter().map(|part| part.name());
+        let sinks = self.sinks.iter().map(|part| part.name());
+        let services = self.services.iter().map(|part| part.name());
+        let mut names: Vec<_> = sources.chain(sinks).chain(services).collect();
+        if names.is_empty() {
+            return Err(BuildError::NothingToDo);
+        }
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(BuildError::SameName(twice[0].into()));
+        }
+        let mut claimed: Vec<(Callers, &str)> = Vec::new();
+        for sink in &self.sinks {
+            let (callers, also) = (sink.callers(), sink.name());
+            if let Some((_, by)) = claimed.iter().find(|(known, _)| *known == callers) {
+                return Err(BuildError::Claimed { by: (*by).into(), also: also.into() });
             }
-            (Some(source), _) if source.config.monitors.is_empty() => {
-                Err(Error::Config("a source needs a monitor to pull from"))
-            }
-            _ => Ok(Node { source, sink }),
+            claimed.push((callers, also));
         }
-    }
-}
-
-impl Node {
-    /// Begins to put a node together.
-    pub fn builder() -> Builder {
-        Builder::default()
-    }
-
-    /// Runs until `shutdown` is over: pulls what there is, then serves it and keeps it current.
-    ///
-    /// # Errors
-    ///
-    /// What ends a [`Backup`] or a [`Provide`] for good. Points that were made are intact.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped, it stops at once and loses no point.
-    pub async fn run(
-        self,
-        shutdown: impl Future<Output = ()>,
-        report: &mut dyn FnMut(NodeEvent<'_>),
-    ) -> Result<(), Error> {
-        let report = RefCell::new(report);
-        let mut backup = None;
-        let work = async {
-            let (first_point, has_point) = tokio::sync::oneshot::channel();
-            let pulling = pull(self.source, &mut backup, first_point, &report);
-            let serving = serve(self.sink, has_point, &report);
-            tokio::try_join!(pulling, serving)
-        };
-        let ended = tokio::select! {
-            ended = work => ended.map(|_: (Infallible, Infallible)| ()),
-            () = shutdown => Ok(()),
-        };
-        if let Some(backup) = backup {
-            backup.close().await;
-        }
-        ended
-    }
-}
-
-type Report<'a, 'b> = RefCell<&'a mut (dyn FnMut(NodeEvent<'_>) + 'b)>;
-
-/// Follows the source for ever, and says when there is a point to be served.
-async fn pull(
-    source: Option<MonSync>,
-    backup: &mut Option<Backup>,
-    first_point: tokio::sync::oneshot::Sender<()>,
-    report: &Report<'_, '_>,
-) -> Result<Infallible, Error> {
-    let mut first_point = Some(first_point);
-    let mut has_point = || {
-        if let Some(first_point) = first_point.take() {
-            // A node without a sink does not wait for it.
-            let _ = first_point.send(());
-        }
-    };
-    let Some(source) = source else {
-        has_point();
-        return core::future::pending().await;
-    };
-    let backup = backup.insert(Backup::open(source.config)?);
-    if backup.latest().is_some() {
-        has_point();
-    }
-    let mut tell = |event: BackupEvent<'_>| {
-        if matches!(event, BackupEvent::Pulled { .. }) {
-            has_point();
-        }
-        (report.borrow_mut())(NodeEvent::Source(event));
-    };
-    backup.follow(source.every, &mut tell).await
-}
-
-/// Serves for ever, from the first point on.
-async fn serve(
-    sink: Option<Provider>,
-    has_point: tokio::sync::oneshot::Receiver<()>,
-    report: &Report<'_, '_>,
-) -> Result<Infallible, Error> {
-    let Some(sink) = sink else { return core::future::pending().await };
-    // Its sender is dropped without a word only when the node ends.
-    let _ = has_point.await;
-    let provide = Provide::bind(sink.config).await?;
-    (report.borrow_mut())(NodeEvent::Listening { addrs: provide.addrs(), point: provide.point() });
-    let mut tell = |event: ProvideEvent<'_>| (report.borrow_mut())(NodeEvent::Sink(event));
-    provide.run(core::future::pending(), &mut tell).await?;
-    core::future::pending().await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn monitors() -> Vec<EntityAddrs> {
-        vec!["v2:127.0.0.1:1/0".parse::<cuttlebone_wire::EntityAddr>().unwrap().into()]
-    }
-
-    fn refused(builder: Builder, why: &str) {
-        let error = builder.build().unwrap_err().to_string();
-        assert!(error.contains(why), "{error}");
-    }
-
-    #[test]
-    fn every_conflict_is_found_before_anything_runs() {
-        let source = || MonSync::from(monitors());
-        let sink = || Provider::listening(([127, 0, 0, 1], 0).into());
-        refused(Node::builder().source(source()), "directory");
-        refused(Node::builder().copy("x"), "nothing to do");
-        refused(Node::builder().copy("x").source(source()).source(source()), "one source");
-        refused(Node::builder().copy("x").sink(sink()).sink(sink()), "one provider");
-        refused(Node::builder().copy("x").source(MonSync::from(Vec::new())), "monitor");
-        assert!(Node::builder().sink(sink()).source(source()).copy("x").build().is_ok());
+        self.sources.iter().try_for_each(|part| part.check(plan))?;
+        self.sinks.iter().try_for_each(|part| part.check(plan))?;
+        self.services.iter().try_for_each(|part| part.check(plan))
     }
 }

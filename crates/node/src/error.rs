@@ -30,6 +30,43 @@ pub enum Error {
     /// The copy on disk could not be read or written.
     #[error("store")]
     Store(#[from] cuttlebone_store::Error),
+    /// The bucket refused.
+    #[error("bucket")]
+    Bucket(#[from] cuttlebone_bucket::Error),
+    /// The bucket holds something of ours that is not what was written.
+    #[error("the bucket's {0} is damaged")]
+    Damaged(&'static str),
+    /// What a pull had brought was undone in the middle of it by a revert of hot reload: the next one starts from there.
+    #[error("a revert of hot reload undid a part of the pull")]
+    Reverted,
+    /// The link to another node broke its rules.
+    #[error("replication")]
+    Replica(#[from] cuttlebone_replica::Error),
+    /// The HTTP listener did not start.
+    #[error("http")]
+    Http(#[from] cuttlebone_http::ServeError),
+    /// A thread could not be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
+    /// A part of the node failed, and the node stops.
+    #[error("{part}")]
+    Part {
+        /// What it is called.
+        part: String,
+        /// How.
+        source: Box<Self>,
+    },
+    /// A part's own error, for parts from elsewhere.
+    #[error(transparent)]
+    Other(Box<dyn core::error::Error + Send + Sync>),
+    /// A step of the stop did not end within its deadline.
+    #[error("{step} did not end within {} s", .within.as_secs_f32())]
+    StoppedLate {
+        /// Which step.
+        step: &'static str,
+        /// Its deadline.
+        within: Duration,
+    },
     /// The copy belongs to another cluster than the monitor.
     #[error("the copy is of cluster {copy}, and the monitor is of {monitor}; give another directory")]
     OtherCluster {
@@ -85,8 +122,17 @@ impl Error {
             | Self::Link(_)
             | Self::Malformed(_)
             | Self::Sync(_)
+            | Self::Reverted
+            | Self::Replica(_)
             | Self::Store(cuttlebone_store::Error::Provider(_)) => true,
+            Self::Bucket(error) => error.is_retryable(),
+            Self::Part { source, .. } => source.is_retryable(),
             Self::Store(_)
+            | Self::Damaged(_)
+            | Self::Http(_)
+            | Self::Thread(_)
+            | Self::Other(_)
+            | Self::StoppedLate { .. }
             | Self::OtherCluster { .. }
             | Self::NoMonMap
             | Self::NotDiallable(_)
@@ -101,4 +147,10 @@ impl Error {
 /// What the system calls an errno, ready to be followed by what the monitor says.
 fn errno_text(errno: i32) -> String {
     format!("{}: ", std::io::Error::from_raw_os_error(errno.saturating_neg()))
+}
+
+/// An error and everything behind it, on one line.
+pub(crate) fn chain(error: &dyn core::error::Error) -> String {
+    let causes = core::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -3,8 +3,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cuttlebone_driver::{Clock, Connection, DriverLimits, Listener, OsEntropy, Peers};
-use cuttlebone_link::{AcceptConfig, Event, Ready};
+use cuttlebone_driver::{Clock, DriverLimits, Listener, OsEntropy};
+use cuttlebone_link::{Event, Ready};
 use cuttlebone_machine::Machine;
 use cuttlebone_mon::Request;
 use cuttlebone_monsync::MESSAGE_TYPE;
@@ -16,6 +16,8 @@ use tokio::task::JoinSet;
 
 use crate::Error;
 use crate::clock::until;
+use crate::door::{self, GUESTS_MAX};
+use crate::part::{Callers, Guest, Guests};
 use crate::reading::{Described, Reading, Told, Turn};
 
 /// What to serve, and where.
@@ -145,37 +147,27 @@ impl Provide {
     pub async fn run(
         self,
         shutdown: impl Future<Output = ()>,
-        report: &mut dyn FnMut(ProvideEvent<'_>),
+        report: &mut impl FnMut(ProvideEvent<'_>),
     ) -> Result<(), Error> {
         let Self { listener, addrs, reading, provider, .. } = self;
-        let (mut peers, driver) = listener.serve(AcceptConfig::monitor(addrs), driver_limits());
-        let mut tasks = JoinSet::new();
-        tasks.spawn(driver);
-        let (events_tx, events) = mpsc::channel(EVENTS_MAX);
-        let serving = Serving {
-            provider: Provider::new(provider, OsEntropy::default()),
-            reading,
-            clock: Clock::start(),
-            peers: BTreeMap::new(),
-            last_peer: 0,
-            copies: 0,
-            chunks: 0,
-            bytes: 0,
-            report,
-        };
+        let serving = Serving::new(reading, provider, report);
+        let (guests_tx, guests) = mpsc::channel(GUESTS_MAX);
+        let hosts = vec![(Callers::Others, guests_tx)];
         tokio::select! {
-            result = serving.run(&mut peers, events_tx, events, &mut tasks) => result,
+            () = door::receive(listener, addrs, driver_limits(), hosts) => Err(Error::Config("the listener has failed")),
+            result = serving.run(Guests(guests)) => result,
             () = shutdown => Ok(()),
         }
     }
 }
 
 /// Answers are large, so few of them wait behind the connection as well.
-fn driver_limits() -> DriverLimits {
+pub(crate) fn driver_limits() -> DriverLimits {
     DriverLimits { commands_max: 2, ..DriverLimits::default() }
 }
 
 /// One peer with a session.
+#[derive(Debug)]
 struct Peer {
     replies: mpsc::Sender<Reply>,
     ready: Box<Ready>,
@@ -184,12 +176,14 @@ struct Peer {
 }
 
 /// An answer, and the turn that its question took; it is over when the answer is out of our hands.
+#[derive(Debug)]
 struct Reply {
     message: Message,
     turn: Option<Turn>,
 }
 
-struct Serving<'a> {
+/// A provider at work on a copy, for whatever guests it is given.
+pub(crate) struct Serving<R> {
     provider: Provider<OsEntropy>,
     reading: Reading,
     clock: Clock,
@@ -199,7 +193,7 @@ struct Serving<'a> {
     copies: usize,
     chunks: u64,
     bytes: u64,
-    report: &'a mut dyn FnMut(ProvideEvent<'_>),
+    report: R,
 }
 
 /// What a peer's task tells.
@@ -209,14 +203,25 @@ enum Heard {
     Closed { from: PeerId },
 }
 
-impl Serving<'_> {
-    async fn run(
-        mut self,
-        peers: &mut Peers,
-        events_tx: mpsc::Sender<Heard>,
-        mut events: mpsc::Receiver<Heard>,
-        tasks: &mut JoinSet<()>,
-    ) -> Result<(), Error> {
+impl<R: FnMut(ProvideEvent<'_>)> Serving<R> {
+    pub(crate) fn new(reading: Reading, provider: ProviderConfig, report: R) -> Self {
+        Self {
+            provider: Provider::new(provider, OsEntropy::default()),
+            reading,
+            clock: Clock::start(),
+            peers: BTreeMap::new(),
+            last_peer: 0,
+            copies: 0,
+            chunks: 0,
+            bytes: 0,
+            report,
+        }
+    }
+
+    /// Serves until no more guests can come.
+    pub(crate) async fn run(mut self, mut guests: Guests) -> Result<(), Error> {
+        let (events_tx, mut events) = mpsc::channel(EVENTS_MAX);
+        let mut tasks = JoinSet::new();
         loop {
             self.drain().await;
             let wake = self.provider.poll_timeout();
@@ -228,10 +233,10 @@ impl Serving<'_> {
                 told = self.reading.recv() => self.told(told)?,
                 () = until(&self.clock, wake) => self.provider.handle_timeout(self.clock.now()),
                 Some(_) = tasks.join_next() => {}
-                accepted = peers.accept() => {
-                    let Some(connection) = accepted else { return Err(Error::Config("the listener has failed")) };
+                guest = guests.next() => {
+                    let Some(guest) = guest else { return Ok(()) };
                     self.last_peer += 1;
-                    tasks.spawn(serve_peer(PeerId(self.last_peer), connection, events_tx.clone()));
+                    tasks.spawn(serve_peer(PeerId(self.last_peer), guest, events_tx.clone()));
                 }
                 // Both ends are here, so there is always a next one.
                 Some(heard) = events.recv() => self.heard(heard).await,
@@ -332,9 +337,12 @@ impl Serving<'_> {
 /// One peer's connection: what it says goes to the one place where everything is decided, and answers come back.
 ///
 /// It ends with the link, or when the other side lets go of `replies`.
-async fn serve_peer(from: PeerId, mut connection: Connection, events: mpsc::Sender<Heard>) {
+async fn serve_peer(from: PeerId, guest: Guest, events: mpsc::Sender<Heard>) {
+    let Guest { ready, mut connection } = guest;
     let (replies, mut outbound) = mpsc::channel(REPLIES_MAX);
-    let mut replies = Some(replies);
+    if events.send(Heard::Opened { from, ready, replies }).await.is_err() {
+        return;
+    }
     let turns = Arc::new(Semaphore::new(QUESTIONS_MAX));
     let mut turn = None;
     loop {
@@ -343,11 +351,8 @@ async fn serve_peer(from: PeerId, mut connection: Connection, events: mpsc::Send
             Ok(next) = Arc::clone(&turns).acquire_owned(), if turn.is_none() => turn = Some(next),
             event = connection.recv(), if turn.is_some() => {
                 let heard = match event {
-                    Some(Event::Ready(ready)) => match replies.take() {
-                        Some(replies) => Heard::Opened { from, ready, replies },
-                        // The same session over another connection.
-                        None => continue,
-                    },
+                    // The same session over another connection.
+                    Some(Event::Ready(_)) => continue,
                     Some(Event::Message(message)) => {
                         let Some(turn) = turn.take() else { continue };
                         Heard::Said { from, message, turn }

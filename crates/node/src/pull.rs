@@ -44,7 +44,7 @@ impl Pull<'_> {
         mut self,
         kind: SyncKind,
         config: RequesterConfig,
-        report: &mut dyn FnMut(Step),
+        report: &mut impl FnMut(Step),
     ) -> Result<Pulled, Error> {
         // Whatever an earlier pull left behind when it failed or was cancelled.
         self.keeper.give_up().await?;
@@ -55,7 +55,7 @@ impl Pull<'_> {
     async fn drive(
         &mut self,
         requester: &mut Requester,
-        report: &mut dyn FnMut(Step),
+        report: &mut impl FnMut(Step),
     ) -> Result<Pulled, Error> {
         let mut made = None;
         // What lies behind a failure that the protocol knows only in outline.
@@ -104,7 +104,7 @@ impl Pull<'_> {
                         RequesterInput::Applied(op)
                     }
                     Kept::Failed(error) => {
-                        causes.store = Some(error);
+                        causes.target = Some(error);
                         RequesterInput::ApplyFailed
                     }
                     // Of an earlier job that was not waited for.
@@ -123,13 +123,13 @@ impl Pull<'_> {
 #[derive(Debug, Default)]
 struct Causes {
     link: Option<cuttlebone_link::Error>,
-    store: Option<cuttlebone_store::Error>,
+    target: Option<Error>,
 }
 
 impl Causes {
     fn explain(self, error: cuttlebone_monsync::Error) -> Error {
         match (error, self) {
-            (cuttlebone_monsync::Error::Store, Self { store: Some(cause), .. }) => Error::Store(cause),
+            (cuttlebone_monsync::Error::Store, Self { target: Some(cause), .. }) => cause,
             // What broke the last connection, if nothing has come since, tells more than that nothing has come.
             (
                 cuttlebone_monsync::Error::ConnectionLost { .. } | cuttlebone_monsync::Error::TimedOut { .. },

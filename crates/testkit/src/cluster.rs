@@ -11,9 +11,11 @@ use cuttlebone_wire::{AddrKind, EntityAddr, EntityAddrs, Uuid};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::filesystem::{self, FsSpec};
 use crate::fill::Fill;
 use crate::mon::{Mon, list};
 use crate::ports::free_port;
+use crate::process::Process;
 use crate::proxy::{Proxy, ProxyConfig};
 use crate::tools::run;
 
@@ -23,7 +25,8 @@ use crate::tools::run;
 /// stays and its path is printed; otherwise nothing is left behind.
 #[derive(Debug)]
 pub struct Cluster {
-    // Before `dir`: monitors end before their files go.
+    // Before `dir`: daemons end before their files go.
+    processes: Mutex<Vec<Arc<Process>>>,
     mons: Mutex<BTreeMap<String, Arc<Mon>>>,
     proxies: BTreeMap<String, Proxy>,
     fsid: Uuid,
@@ -36,6 +39,7 @@ pub struct Builder {
     mons: usize,
     delay: Option<Duration>,
     fill: Option<Fill>,
+    fs: Option<FsSpec>,
     options: Vec<(String, String)>,
 }
 
@@ -63,6 +67,13 @@ impl Builder {
         self
     }
 
+    /// A file system, with an OSD in memory and the metadata servers that it says.
+    #[must_use]
+    pub fn fs(mut self, fs: FsSpec) -> Self {
+        self.fs = Some(fs);
+        self
+    }
+
     /// Puts a network in front of every monitor that takes `delay` in each direction.
     ///
     /// The monitors bind elsewhere and announce the address of their proxy, so that real peers go through it too.
@@ -79,7 +90,7 @@ impl Builder {
         self
     }
 
-    /// Starts everything and waits until all monitors are in quorum.
+    /// Starts everything and waits until all monitors are in quorum and all ranks of the file system are active.
     ///
     /// # Errors
     ///
@@ -116,13 +127,17 @@ impl Builder {
             };
             mons.insert(name.into(), Arc::new(Mon::new(name, addrs, fsid, dir.path())));
         }
-        let cluster = Cluster { mons: Mutex::new(mons), proxies, fsid, dir: Some(dir) };
+        let processes = Mutex::default();
+        let cluster = Cluster { processes, mons: Mutex::new(mons), proxies, fsid, dir: Some(dir) };
         self.write_conf(&cluster)?;
         self.create_stores(&cluster)?;
         for mon in cluster.mons() {
             mon.start()?;
         }
         cluster.wait_for_quorum()?;
+        if let Some(fs) = self.fs {
+            cluster.add_fs(fs)?;
+        }
         Ok(cluster)
     }
 
@@ -158,6 +173,8 @@ impl Builder {
              run_dir = {dir}\n\
              admin_socket = {dir}/$name.asok\n\
              mon_data = {dir}/$name\n\
+             osd_data = {dir}/$name\n\
+             mds_data = {dir}/$name\n\
              log_file = {dir}/$name.log\n\
              mon_cluster_log_file = {dir}/cluster.log\n\
              pid_file =\n",
@@ -177,6 +194,11 @@ impl Builder {
         ] {
             writeln!(conf, "{name} = {value}")?;
         }
+        if self.fs.is_some() {
+            for (name, value) in filesystem::OPTIONS {
+                writeln!(conf, "{name} = {value}")?;
+            }
+        }
         for (name, value) in &self.options {
             writeln!(conf, "{name} = {value}")?;
         }
@@ -191,7 +213,7 @@ impl Builder {
 impl Cluster {
     /// One monitor, nothing else.
     pub fn builder() -> Builder {
-        Builder { mons: 1, delay: None, fill: None, options: Vec::new() }
+        Builder { mons: 1, delay: None, fill: None, fs: None, options: Vec::new() }
     }
 
     /// Its directory, which holds the configuration file, stores, logs and admin sockets.
@@ -222,6 +244,18 @@ impl Cluster {
     pub fn mon(&self, name: &str) -> Arc<Mon> {
         let mons = self.mons.lock().unwrap_or_else(PoisonError::into_inner);
         mons.get(name).cloned().unwrap_or_else(|| panic!("this cluster has no mon.{name}"))
+    }
+
+    pub(crate) fn process(&self, name: &str) -> Option<Arc<Process>> {
+        self.processes().into_iter().find(|process| process.name() == name)
+    }
+
+    pub(crate) fn adopt(&self, process: Arc<Process>) {
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner).push(process);
+    }
+
+    fn processes(&self) -> Vec<Arc<Process>> {
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Where all monitors listen, as `mon_host` has it.
@@ -316,22 +350,31 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        // Either fails for one that the test has stopped.
+        for process in self.processes() {
+            let _ = process.kill();
+        }
         for mon in self.mons() {
-            // Fails for one that the test has stopped.
             let _ = mon.kill();
         }
         let keep = thread::panicking() || env::var_os("CUTTLEBONE_KEEP").is_some();
         if let Some(dir) = self.dir.take_if(|_| keep) {
             eprintln!("the cluster's files are kept in {}", dir.keep().display());
             for mon in self.mons() {
-                eprintln!("--- end of the log of mon.{}", mon.name());
-                let log = mon.log();
-                let lines: Vec<_> = log.lines().collect();
-                for line in lines.iter().skip(lines.len().saturating_sub(LOG_TAIL_LINES)) {
-                    eprintln!("{line}");
-                }
+                print_tail(&format!("mon.{}", mon.name()), &mon.log());
+            }
+            for process in self.processes() {
+                print_tail(&process.name(), &process.log());
             }
         }
+    }
+}
+
+fn print_tail(name: &str, log: &str) {
+    eprintln!("--- end of the log of {name}");
+    let lines: Vec<_> = log.lines().collect();
+    for line in lines.iter().skip(lines.len().saturating_sub(LOG_TAIL_LINES)) {
+        eprintln!("{line}");
     }
 }
 

@@ -134,6 +134,17 @@ impl Running {
         self.child.id()
     }
 
+    /// Freezes it (SIGSTOP), or lets it go on.
+    ///
+    /// # Errors
+    ///
+    /// If the system says no.
+    pub fn freeze(&self, frozen: bool) -> Result<()> {
+        use rustix::process::Signal;
+        let signal = if frozen { Signal::STOP } else { Signal::CONT };
+        Ok(rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal)?)
+    }
+
     /// Ends it as a power cut would after it had `time` to work, and tells whether it was still working.
     ///
     /// # Errors

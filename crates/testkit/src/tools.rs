@@ -11,13 +11,15 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 /// Which package has a program that the suites use.
-const PACKAGES: [(&str, &str); 8] = [
+const PACKAGES: [(&str, &str); 10] = [
     ("ceph", "ceph-common"),
     ("ceph-conf", "ceph-common"),
     ("ceph-dencoder", "ceph-common"),
     ("ceph-kvstore-tool", "ceph-base"),
+    ("ceph-mds", "ceph-mds"),
     ("ceph-mon", "ceph-mon"),
     ("ceph-monstore-tool", "ceph-mon"),
+    ("ceph-osd", "ceph-osd"),
     ("monmaptool", "ceph-base"),
     ("setpriv", "util-linux"),
 ];
@@ -77,6 +79,10 @@ pub(crate) fn ask(socket: &Path, command: &Value) -> Result<Value> {
     }
     let mut answer = Vec::new();
     stream.take(len.into()).read_to_end(&mut answer)?;
+    // What has nothing to say says nothing, not even `null`.
+    if answer.is_empty() {
+        return Ok(Value::Null);
+    }
     serde_json::from_slice(&answer)
         .with_context(|| format!("{command} answered {}", String::from_utf8_lossy(&answer)))
 }

@@ -10,6 +10,7 @@ use cuttlebone_machine::Instant;
 use crate::Sleep;
 use crate::name::{Cx, Name};
 use crate::registry::{Shared, wake_all};
+use crate::sync::atomic::Ordering;
 use crate::sync::{Mutex, MutexGuard, lock};
 
 /// One name behind its own lock.
@@ -56,8 +57,12 @@ impl Cell {
         mut state: MutexGuard<'_, State>,
         call: impl FnOnce(&mut Name<Waker>, &mut Cx<'_, Waker>) -> R,
     ) -> R {
+        let fenced = state.name.fenced();
         let mut cx = Cx::new(&*self.shared, self.shared.bus.is_heard());
         let result = call(&mut state.name, &mut cx);
+        if state.name.fenced() > fenced {
+            self.shared.fenced.fetch_add(1, Ordering::Relaxed);
+        }
         let Cx { wake, events, .. } = cx;
         let listeners = match events {
             Some(events) if !events.is_empty() => self.shared.bus.publish(&self.name, events),

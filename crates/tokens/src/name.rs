@@ -197,6 +197,11 @@ impl<W> Name<W> {
         }
     }
 
+    /// Holders of this epoch and older were told to stop.
+    pub const fn fenced(&self) -> Epoch {
+        self.fenced
+    }
+
     /// Whether forgetting this name would lose nothing.
     pub fn is_idle(&self) -> bool {
         self.phase == Phase::Free

@@ -3,6 +3,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::{Bound, ControlFlow};
 use core::task::Waker;
 use core::time::Duration;
 
@@ -18,6 +19,9 @@ use crate::{
     AcquireError, Capacity, Class, Clock, Epoch, EpochStore, EpochStoreError, Events, Limits, MemoryEpochs,
     NAME_BYTES_MAX, OwnerId, Register, RegisterError, Rules, Seq, Takeover, Token, View, Watchdog, Worker,
 };
+
+/// How many names a walk through the map takes at a time.
+const PAGE: usize = 256;
 
 /// Everything about a registry that can be chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,11 +72,16 @@ pub(crate) struct Shared {
     pub(crate) due: Due,
     pub(crate) bus: Bus,
     map: Mutex<Map>,
-    seq: AtomicU64,
+    seq: Alone<AtomicU64>,
+    pub(crate) fenced: AtomicU64,
     quiet_until: Instant,
     /// Epochs below this one were given out before the restart.
     first_epoch: Epoch,
 }
+
+/// On cache lines of its own: it is written for every token, and what lies beside it is read for every token.
+#[repr(align(128))]
+struct Alone<T>(T);
 
 /// Names to cells, and owners to names: an owner may have many.
 #[derive(Default)]
@@ -119,7 +128,8 @@ impl Registry {
             due: Due::default(),
             bus: Bus::default(),
             map: Mutex::default(),
-            seq: AtomicU64::new(1),
+            seq: Alone(AtomicU64::new(1)),
+            fenced: AtomicU64::new(0),
             quiet_until,
             first_epoch,
         }))))
@@ -190,6 +200,12 @@ impl Registry {
         (until > self.shared().clock.now()).then_some(until)
     }
 
+    /// The oldest epoch that this registry gives: what comes from an older one is from before its last restart. A gate that
+    /// restarts with the registry begins here.
+    pub fn first_epoch(&self) -> Epoch {
+        self.shared().first_epoch
+    }
+
     /// Ends the current incarnation of `name` and tells all its holders to stop. `false` if there is nobody.
     pub fn fence(&self, name: &str) -> bool {
         self.shared().find(name).is_some_and(|cell| cell.with(Name::fence))
@@ -211,9 +227,43 @@ impl Registry {
 
     /// Every name in use, in order, each with at most `holders_max` holders. Each name by itself is a consistent cut.
     pub fn snapshot(&self, holders_max: usize) -> Vec<(Arc<str>, View)> {
-        let cells: Vec<Arc<Cell>> = lock(&self.shared().map).cells.values().cloned().collect();
-        let view = |cell: &Arc<Cell>| cell.with(|name, cx| name.view(cx.source.now(), holders_max));
-        cells.iter().map(|cell| (Arc::clone(&cell.name), view(cell))).collect()
+        let mut all = Vec::new();
+        self.visit("", holders_max, |name, view| {
+            all.push((Arc::from(name), view));
+            ControlFlow::Continue(())
+        });
+        all
+    }
+
+    /// Calls `each` for every name after `after`, in order, until it breaks off; a name that comes or goes meanwhile may
+    /// or may not be among them. No lock is held while `each` runs, and none for longer than a page of names takes.
+    pub fn visit(
+        &self,
+        after: &str,
+        holders_max: usize,
+        mut each: impl FnMut(&str, View) -> ControlFlow<()>,
+    ) {
+        let mut after: Arc<str> = after.into();
+        loop {
+            let page: Vec<Arc<Cell>> = {
+                let map = lock(&self.shared().map);
+                let rest = map.cells.range::<str, _>((Bound::Excluded(&*after), Bound::Unbounded));
+                rest.take(PAGE).map(|(_, cell)| Arc::clone(cell)).collect()
+            };
+            let Some(last) = page.last() else { return };
+            after = Arc::clone(&last.name);
+            for cell in page {
+                let view = cell.with(|name, cx| name.view(cx.source.now(), holders_max));
+                if each(&cell.name, view).is_break() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// How often holders of an incarnation were told to stop since the registry was opened.
+    pub fn fenced_total(&self) -> u64 {
+        self.shared().fenced.load(Ordering::Relaxed)
     }
 
     /// What happens from now on.
@@ -294,7 +344,7 @@ impl Source for Shared {
     }
 
     fn seq(&self) -> Seq {
-        Seq(self.seq.fetch_add(1, Ordering::Relaxed))
+        Seq(self.seq.0.fetch_add(1, Ordering::Relaxed))
     }
 }
 

@@ -2,19 +2,48 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+#[path = "support/futures_in.rs"]
+mod futures_in;
 mod support;
 
 use core::time::Duration;
+use std::sync::Arc;
 
 use cuttlebone_machine::Instant;
 use cuttlebone_tokens::{
-    Class, Control, EpochStore, FenceGate, NameState, OwnerId, Registration, Registry, Reserving, Takeover,
+    AdmitError, Class, Control, Epoch, EpochStore, EventKind, Fence, FenceGate, Heard, NameState, OwnerId,
+    Registration, Registry, Reserving, Seq, Takeover,
 };
 use futures::FutureExt;
 use support::*;
 
+/// Every public future and stream of the crate, and the test here that drops it at every await point.
+const FUTURES: &[(&str, &str)] = &[
+    ("Acquire", "waiting_for_a_token_can_be_dropped_at_every_await_point"),
+    ("Advance", "closing_a_gate_can_be_dropped_at_every_await_point"),
+    ("Events", "listening_can_be_dropped_at_every_await_point"),
+    ("Register", "registering_can_be_dropped_at_every_await_point"),
+    ("Watchdog", "the_watchdog_can_be_dropped_at_every_await_point_and_another_goes_on"),
+    ("Watching", "hearing_of_an_end_can_be_dropped_at_every_await_point"),
+    ("fn call", "a_command_can_be_dropped_at_every_await_point"),
+    ("fn open", "opening_can_be_dropped_at_every_await_point"),
+];
+
+#[test]
+fn no_public_future_is_forgotten_here() {
+    let tests = include_str!("cancellation.rs");
+    let found = futures_in::futures_in(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
+    let mut listed: Vec<_> = FUTURES.iter().map(|(future, _)| (*future).to_owned()).collect();
+    listed.sort();
+    assert_eq!(found, listed, "what is in the source, and what is listed here");
+    for (_, test) in FUTURES {
+        assert!(tests.contains(&format!("fn {test}()")), "{test} is gone");
+    }
+}
+
 /// A store that answers only when polled again, so that waiting for it is an await point of its own.
-struct SlowEpochs(cuttlebone_tokens::MemoryEpochs);
+#[derive(Clone)]
+struct SlowEpochs(Arc<cuttlebone_tokens::MemoryEpochs>);
 
 impl EpochStore for SlowEpochs {
     fn reserve(&self, count: u64) -> Reserving<'_> {
@@ -43,7 +72,7 @@ async fn pending_once() {
 fn slow_registry() -> (Registry, TestClock) {
     let clock = TestClock::default();
     let config = cuttlebone_tokens::Config { epoch_block: 1, ..config(1) };
-    let open = Registry::open(config, clock.clone(), SlowEpochs(cuttlebone_tokens::MemoryEpochs::default()));
+    let open = Registry::open(config, clock.clone(), SlowEpochs(Arc::default()));
     (futures::executor::block_on(open).unwrap(), clock)
 }
 
@@ -152,7 +181,7 @@ struct End(Registry);
 impl Drop for End {
     fn drop(&mut self) {
         self.0.fence("n");
-        self.0.revoke_older("n", cuttlebone_tokens::Epoch(u64::MAX));
+        self.0.revoke_older("n", Epoch(u64::MAX));
     }
 }
 
@@ -263,8 +292,84 @@ fn the_watchdog_can_be_dropped_at_every_await_point_and_another_goes_on() {
         assert_pending(&mut registry.watchdog());
     }
     let heard = core::iter::from_fn(|| futures::StreamExt::next(&mut events).now_or_never().flatten());
-    let late = |heard: &cuttlebone_tokens::Heard| format!("{heard:?}").contains("WatchdogLate");
+    let late = |heard: &Heard| format!("{heard:?}").contains("WatchdogLate");
     assert_eq!(heard.filter(late).count(), 5);
     drop(token);
     assert_whole(&registry, "the watchdog");
+}
+
+#[test]
+fn closing_a_gate_can_be_dropped_at_every_await_point() {
+    let fence = |epoch: u64| Fence::new("n", Epoch(epoch), Seq(epoch));
+    let mut finished = false;
+    for polls in 0..5 {
+        let gate = FenceGate::new("n");
+        let mut running = Some(gate.admit(&fence(1)).unwrap());
+        let mut advance = gate.advance(Epoch(2));
+        for k in 0..polls {
+            if poll(&mut advance).is_ready() {
+                finished = true;
+                break;
+            }
+            running = running.filter(|_| k < 2);
+        }
+        drop(advance);
+        assert_eq!(gate.admit(&fence(1)).unwrap_err(), AdmitError::Stale, "it stays closed");
+        let mut again = gate.advance(Epoch(2));
+        assert_eq!(poll(&mut again).is_ready(), running.is_none());
+        drop(running);
+        ready(&mut again);
+        drop(gate.admit(&fence(2)).unwrap());
+        assert_eq!(gate.running(), 0);
+    }
+    assert!(finished);
+}
+
+#[test]
+fn listening_can_be_dropped_at_every_await_point() {
+    let mut finished = false;
+    for polls in 0..5 {
+        let (registry, _) = slow_registry();
+        let mut events = registry.events();
+        let mut owner = None;
+        let mut taken = None;
+        for k in 0..polls {
+            // Each `next` is a future of its own, dropped after one poll.
+            taken = taken.or(futures::StreamExt::next(&mut events).now_or_never());
+            if k == 1 {
+                owner = Some(registered(&registry));
+            }
+        }
+        finished |= taken.is_some();
+        let owner = owner.unwrap_or_else(|| registered(&registry));
+        let first = taken.flatten().or_else(|| ready(&mut futures::StreamExt::next(&mut events)));
+        let wanted = EventKind::Registered { owner: A, epoch: owner.epoch() };
+        assert_eq!(first, Some(Heard::Event { name: "n".into(), kind: wanted }), "after {polls} polls");
+        drop(owner);
+        assert_whole(&registry, "events");
+    }
+    assert!(finished);
+}
+
+#[test]
+fn opening_can_be_dropped_at_every_await_point() {
+    let mut finished = false;
+    for polls in 0..6 {
+        let store = SlowEpochs(Arc::default());
+        let mut opening = Registry::open(config(1), TestClock::default(), store.clone()).boxed();
+        let mut first = None;
+        for _ in 0..polls {
+            if let core::task::Poll::Ready(opened) = poll(&mut opening) {
+                first = Some(registered(&opened.unwrap()).epoch());
+                finished = true;
+                break;
+            }
+        }
+        drop(opening);
+        let again = Registry::open(config(1), TestClock::default(), store);
+        let again = futures::executor::block_on(again).unwrap();
+        assert!(Some(registered(&again).epoch()) > first, "an epoch was given out twice");
+        assert_whole(&again, "open");
+    }
+    assert!(finished);
 }

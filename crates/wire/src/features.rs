@@ -35,6 +35,10 @@ impl Features {
     pub const KEEPALIVE2: Self = Self(1 << 42);
     /// Subscriptions need no renewal, and there is no MMonSubscribeAck.
     pub const MON_STATEFUL_SUB: Self = Self(1 << 57);
+    /// File layouts have a version, and a namespace.
+    pub const FILE_LAYOUT2: Self = Self(1 << 58);
+    /// Requests and inodes have times of birth; the same bit as [`ADDR2`](Self::ADDR2).
+    pub const BTIME: Self = Self(1 << 59);
     /// Addresses have a type and a length; mandatory on messenger v2.
     pub const ADDR2: Self = Self(1 << 59);
     /// The peer is of Luminous or later.

@@ -6,6 +6,7 @@
 extern crate alloc;
 
 mod addr;
+mod body;
 mod crc;
 mod error;
 mod features;
@@ -19,6 +20,7 @@ mod uuid;
 mod writer;
 
 pub use addr::{AddrKind, EntityAddr, EntityAddrs, EntityInst, ParseAddrError};
+pub use body::Body;
 pub use crc::crc32c;
 pub use error::{DecodeError, DecodeErrorKind};
 pub use features::{FeatureSet, Features};

@@ -2,7 +2,7 @@ use core::ops::Range;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Engine, EngineError, Snapshot, WriteBatch};
+use super::{Engine, EngineError, RowAt, Snapshot, WriteBatch};
 
 /// Rows in memory, for tests. Clones share them, so that a bucket can be dropped and opened again.
 #[derive(Clone, Debug, Default)]
@@ -14,8 +14,10 @@ pub struct MemoryEngine {
 struct Shared {
     rows: Arc<BTreeMap<u64, Vec<u8>>>,
     documents: BTreeMap<u16, Vec<u8>>,
+    end: u64,
     operations: u64,
     fault: Option<(u64, Fault)>,
+    full: bool,
 }
 
 /// How an operation fails.
@@ -40,8 +42,22 @@ impl MemoryEngine {
     #[must_use]
     pub fn detached(&self) -> Self {
         let shared = self.lock();
-        let (rows, documents) = (Arc::clone(&shared.rows), shared.documents.clone());
-        Self { shared: Arc::new(Mutex::new(Shared { rows, documents, ..Shared::default() })) }
+        let (rows, documents, end) = (Arc::clone(&shared.rows), shared.documents.clone(), shared.end);
+        Self { shared: Arc::new(Mutex::new(Shared { rows, documents, end, ..Shared::default() })) }
+    }
+
+    /// From now on every write fails, or none does.
+    pub fn set_full(&self, full: bool) {
+        self.lock().full = full;
+    }
+
+    /// Flips a bit in the middle of every row, as a disk that rots.
+    pub fn rot(&self) {
+        let mut shared = self.lock();
+        for row in Arc::make_mut(&mut shared.rows).values_mut() {
+            let middle = row.len() / 2;
+            row.iter_mut().skip(middle).take(1).for_each(|byte| *byte ^= 1);
+        }
     }
 
     /// How many operations there were.
@@ -80,15 +96,23 @@ impl MemoryEngine {
 impl Engine for MemoryEngine {
     type Snapshot = MemorySnapshot;
 
-    fn apply(&self, batch: &WriteBatch) -> Result<(), EngineError> {
+    fn apply(&self, batch: &WriteBatch) -> Result<u64, EngineError> {
         let (mut shared, answer) = match self.operation() {
-            Ok(shared) => (shared, Ok(())),
+            Ok(shared) if shared.full => return Err(EngineError::new("injected: the disk is full")),
+            Ok(shared) => {
+                let base = shared.end;
+                (shared, Ok(base))
+            }
             Err((_, Fault::Nothing)) => return Err(EngineError::new("injected: nothing was written")),
             Err((shared, Fault::Done)) => (shared, Err(EngineError::new("injected: the answer was lost"))),
         };
+        let base = shared.end;
+        shared.end += batch.append.as_bytes().len() as u64;
         let rows = Arc::make_mut(&mut shared.rows);
-        rows.extend(batch.append.iter().cloned());
-        rows.retain(|number, _| !batch.remove.contains(number));
+        rows.extend(batch.append.iter(base).map(|(at, row)| (at.address, row.to_vec())));
+        if rows.first_key_value().is_some_and(|(first, _)| *first < batch.remove_before) {
+            *rows = rows.split_off(&batch.remove_before);
+        }
         for (vbucket, document) in &batch.documents {
             if document.is_empty() {
                 shared.documents.remove(vbucket);
@@ -99,9 +123,9 @@ impl Engine for MemoryEngine {
         answer
     }
 
-    fn row(&self, number: u64) -> Result<Option<Vec<u8>>, EngineError> {
+    fn row(&self, at: RowAt) -> Result<Option<Vec<u8>>, EngineError> {
         let shared = self.operation().map_err(|_| EngineError::new("injected: nothing was read"))?;
-        Ok(shared.rows.get(&number).cloned())
+        Ok(shared.rows.get(&at.address).cloned())
     }
 
     fn snapshot(&self) -> Result<MemorySnapshot, EngineError> {
@@ -113,6 +137,11 @@ impl Engine for MemoryEngine {
         let shared = self.operation().map_err(|_| EngineError::new("injected: nothing was read"))?;
         Ok(shared.documents.iter().map(|(vbucket, document)| (*vbucket, document.clone())).collect())
     }
+
+    fn span(&self) -> Range<u64> {
+        let shared = self.lock();
+        shared.rows.first_key_value().map_or(shared.end, |(first, _)| *first)..shared.end
+    }
 }
 
 /// The rows of a [`MemoryEngine`] at one moment.
@@ -122,16 +151,27 @@ pub struct MemorySnapshot {
 }
 
 impl Snapshot for MemorySnapshot {
-    fn row(&self, number: u64) -> Result<Option<Vec<u8>>, EngineError> {
-        Ok(self.rows.get(&number).cloned())
+    fn row(&self, at: RowAt) -> Result<Option<Vec<u8>>, EngineError> {
+        Ok(self.rows.get(&at.address).cloned())
     }
 
-    fn rows(&self, range: Range<u64>, each: &mut dyn FnMut(u64, &[u8]) -> bool) -> Result<(), EngineError> {
-        for (number, row) in self.rows.range(range) {
-            if !each(*number, row) {
+    fn rows(
+        &self,
+        from: u64,
+        limit: u64,
+        each: &mut dyn FnMut(RowAt, &[u8]) -> bool,
+    ) -> Result<u64, EngineError> {
+        let mut next = from;
+        for (address, row) in self.rows.range(from..) {
+            if next - from >= limit {
+                break;
+            }
+            let at = RowAt { address: *address, bytes: u32::try_from(row.len()).unwrap_or(u32::MAX) };
+            next = at.end().max(at.address + 1);
+            if !each(at, row) {
                 break;
             }
         }
-        Ok(())
+        Ok(next)
     }
 }

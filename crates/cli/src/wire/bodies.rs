@@ -1,6 +1,5 @@
 //! Messages of crates that have no JSON form of their own.
 
-use bytes::Bytes;
 use cuttlebone_auth::{MAuth, MAuthReply};
 use cuttlebone_mon::Body;
 use cuttlebone_monsync::{AnyMessage, StoreKey, v1, v2};
@@ -20,7 +19,7 @@ impl Body for Sync {
     const COMPAT: u16 = 2;
     const PRIORITY: Priority = Priority::HIGH;
 
-    fn decode_front(r: &mut Reader<'_>, version: u16, _data: &Bytes) -> Result<Self, DecodeError> {
+    fn decode_front(r: &mut Reader<'_>, version: u16, _message: &Message) -> Result<Self, DecodeError> {
         Ok(Self(match version {
             0 | 1 => AnyMessage::V1(v1::Message::decode(r)?),
             _ => AnyMessage::V2(v2::Message::decode(r)?),
@@ -83,7 +82,7 @@ impl Body for Auth {
     const VERSION: u16 = MAuth::VERSION;
     const COMPAT: u16 = MAuth::VERSION;
 
-    fn decode_front(r: &mut Reader<'_>, _version: u16, _data: &Bytes) -> Result<Self, DecodeError> {
+    fn decode_front(r: &mut Reader<'_>, _version: u16, _message: &Message) -> Result<Self, DecodeError> {
         MAuth::decode(&r.bytes(r.remaining(), "front")?).map(Self)
     }
 
@@ -119,7 +118,7 @@ impl Body for AuthReply {
     const COMPAT: u16 = MAuthReply::VERSION;
     const PRIORITY: Priority = Priority::HIGH;
 
-    fn decode_front(r: &mut Reader<'_>, _version: u16, _data: &Bytes) -> Result<Self, DecodeError> {
+    fn decode_front(r: &mut Reader<'_>, _version: u16, _message: &Message) -> Result<Self, DecodeError> {
         MAuthReply::decode(&r.bytes(r.remaining(), "front")?).map(Self)
     }
 

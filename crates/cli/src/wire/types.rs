@@ -1,11 +1,18 @@
 use bytes::Bytes;
+use cuttlebone_mds::{
+    Backtrace, CapReconnect, ClientCapRelease, ClientCaps, ClientLease, ClientMetadata, ClientQuota,
+    ClientReclaim, ClientReclaimReply, ClientReconnect, ClientReply, ClientRequest, ClientRequestForward,
+    ClientSession, ClientSnap, DirFrag, FileLayout, Frag, FragTree, FsMap, FsMapMessage, FsMapUser,
+    FsMapUserMessage, InodeStat, MdsInfo, MdsMap, MdsMapMessage, MetricSpec, Quota, RequestRelease,
+    SnapRealm, SnapRealmNew,
+};
 use cuttlebone_mon::{
-    Body, Command, CommandAck, Config, GetMap, GetVersion, GetVersionReply, Map, MonMap, Probe, Subscribe,
-    SubscribeAck,
+    Command, CommandAck, Config, GetMap, GetVersion, GetVersionReply, Map, MonMap, Probe, StatFs,
+    StatFsReply, Subscribe, SubscribeAck,
 };
 use cuttlebone_wire::{
-    Decode, DecodeError, Encode, EntityAddr, EntityAddrs, EntityInst, EntityName, EntityNum, FeatureSet,
-    Features, Reader, Transaction,
+    Body, Decode, DecodeError, Encode, EntityAddr, EntityAddrs, EntityInst, EntityName, EntityNum,
+    FeatureSet, Features, Reader, Transaction,
 };
 use serde::Serialize;
 use serde_json::{Map as Object, Value, json};
@@ -13,6 +20,7 @@ use serde_json::{Map as Object, Value, json};
 use super::Recorded;
 use super::bodies::{Auth, AuthReply, Sync};
 use super::stored_op::StoredOp;
+use super::structure::Structure;
 
 /// A type that can be decoded and encoded.
 #[derive(Clone, Copy, Debug)]
@@ -42,9 +50,30 @@ pub struct Decoded {
 /// Every type, sorted.
 pub const TYPES: &[Type] = &[
     structure::<EntityName>("EntityName", "an entity as authentication names it"),
+    structure::<FsMap>("FSMap", "all filesystems of a cluster"),
+    structure::<FsMapUser>("FSMapUser", "the names of all filesystems"),
+    structure::<InodeStat>("InodeStat", "an inode in a reply"),
     message::<Auth>("a step of authentication"),
     message::<AuthReply>("the answer to a step of authentication"),
+    message::<ClientCapRelease>("gives capabilities back"),
+    message::<ClientCaps>("gives, takes, moves or writes back a capability"),
+    message::<ClientLease>("takes back, gives back or prolongs the lease of a name"),
+    message::<ClientQuota>("how much of a quota is used"),
+    message::<ClientReclaim>("takes over what another instance left behind"),
+    message::<ClientReclaimReply>("how taking over went"),
+    message::<ClientReconnect>("what a client holds, to a restarted metadata server"),
+    message::<ClientReply>("what became of a request to a metadata server"),
+    message::<ClientRequest>("asks a metadata server for one operation"),
+    structure::<RequestRelease>("MClientRequest::Release", "a capability given back with a request"),
+    message::<ClientRequestForward>("passes a request on to another metadata server"),
+    message::<ClientSession>("opens, keeps up and closes a session with a metadata server"),
+    message::<ClientSnap>("a change among snapshot realms"),
     message::<Config>("the central configuration, to a client"),
+    structure::<MdsMap>("MDSMap", "the metadata servers of a filesystem"),
+    structure::<MdsInfo>("MDSMap::mds_info_t", "one metadata server"),
+    message::<FsMapMessage>("all filesystems, to a client"),
+    message::<FsMapUserMessage>("the names of all filesystems, to a client"),
+    message::<MdsMapMessage>("the metadata servers of a filesystem, to a client"),
     message::<Command>("a command for the monitors"),
     message::<CommandAck>("how a command went"),
     message::<GetMap>("asks for the monitor map"),
@@ -55,14 +84,27 @@ pub const TYPES: &[Type] = &[
     message::<Subscribe>("asks to be sent maps as they change"),
     message::<SubscribeAck>("until when subscriptions hold"),
     message::<Sync>("store synchronisation between monitors, both dialects"),
+    message::<StatFs>("asks how full the cluster or a pool is"),
+    message::<StatFsReply>("how full the cluster or a pool is"),
     structure::<MonMap>("MonMap", "the monitors of a cluster"),
     structure::<StoredOp>("MonitorDBStore::Op", "one operation on a monitor's store"),
     structure::<Transaction>("MonitorDBStore::Transaction", "operations on a monitor's store"),
+    structure::<SnapRealm>("SnapRealmInfo", "a part of the tree with snapshots of its own"),
+    structure::<SnapRealmNew>("SnapRealmInfoNew", "the same for clients that know the newer form"),
+    structure::<CapReconnect>("cap_reconnect_t", "a capability that a client holds, to a restarted server"),
+    structure::<ClientMetadata>("client_metadata_t", "what a metadata server remembers of a client"),
+    structure::<DirFrag>("dirfrag_t", "one fragment of one directory"),
     structure::<EntityAddr>("entity_addr_t", "one address"),
     structure::<EntityAddrs>("entity_addrvec_t", "all addresses of an entity"),
     structure::<EntityInst>("entity_inst_t", "an entity and one address"),
     structure::<EntityNum>("entity_name_t", "an entity as maps number it"),
     structure::<FeatureSet>("feature_bitset_t", "feature bits of a metadata server's client"),
+    structure::<FileLayout>("file_layout_t", "how contents are spread over objects"),
+    structure::<Frag>("frag_t", "a part of a directory"),
+    structure::<FragTree>("fragtree_t", "how a directory is divided"),
+    structure::<Backtrace>("inode_backtrace_t", "where an inode was when it was last written"),
+    structure::<MetricSpec>("metric_spec_t", "which metrics a client can send"),
+    structure::<Quota>("quota_info_t", "what a directory may hold"),
 ];
 
 impl Type {
@@ -74,40 +116,6 @@ impl Type {
     /// Which field at which byte does not follow the encoding.
     pub fn decode(&self, bytes: &Bytes, features: Option<Features>) -> Result<Decoded, DecodeError> {
         (self.codec)(bytes, features)
-    }
-}
-
-/// A value that is encoded by itself.
-trait Structure: Decode + Encode + Serialize {
-    /// Forgets which version it was read in.
-    fn renew(self) -> Self {
-        self
-    }
-}
-
-impl Structure for EntityAddr {}
-impl Structure for EntityAddrs {}
-impl Structure for EntityInst {}
-impl Structure for EntityName {}
-impl Structure for EntityNum {}
-impl Structure for FeatureSet {}
-
-impl Structure for StoredOp {
-    fn renew(self) -> Self {
-        StoredOp::renew(self)
-    }
-}
-
-impl Structure for MonMap {
-    fn renew(mut self) -> Self {
-        MonMap::renew(&mut self);
-        self
-    }
-}
-
-impl Structure for Transaction {
-    fn renew(self) -> Self {
-        Self::new(self.ops)
     }
 }
 

@@ -3,7 +3,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use cuttlebone_wire::{Decode, DecodeError, Encode, MessageType, Priority, Reader, Uuid, Writer};
+use cuttlebone_wire::{Decode, DecodeError, Encode, Message, MessageType, Priority, Reader, Uuid, Writer};
 
 use super::Body;
 
@@ -78,12 +78,12 @@ impl Body for Command {
     const VERSION: u16 = 1;
     const COMPAT: u16 = 1;
 
-    fn decode_front(r: &mut Reader<'_>, _version: u16, data: &Bytes) -> Result<Self, DecodeError> {
+    fn decode_front(r: &mut Reader<'_>, _version: u16, message: &Message) -> Result<Self, DecodeError> {
         Ok(Self {
             paxos: PaxosPrefix::decode(r)?,
             fsid: Uuid::decode(r)?,
             command: decode_strings(r)?,
-            input: data.clone(),
+            input: message.data.clone(),
         })
     }
 
@@ -130,13 +130,13 @@ impl Body for CommandAck {
     const COMPAT: u16 = 1;
     const PRIORITY: Priority = Priority::HIGH;
 
-    fn decode_front(r: &mut Reader<'_>, _version: u16, data: &Bytes) -> Result<Self, DecodeError> {
+    fn decode_front(r: &mut Reader<'_>, _version: u16, message: &Message) -> Result<Self, DecodeError> {
         Ok(Self {
             paxos: PaxosPrefix::decode(r)?,
             result: r.i32("r")?,
             status: r.blob("rs", STRING_BYTES_MAX)?,
             command: decode_strings(r)?,
-            output: data.clone(),
+            output: message.data.clone(),
         })
     }
 

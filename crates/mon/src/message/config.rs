@@ -1,7 +1,7 @@
 use alloc::collections::BTreeMap;
 
 use bytes::Bytes;
-use cuttlebone_wire::{DecodeError, MessageType, Priority, Reader, Writer};
+use cuttlebone_wire::{DecodeError, Message, MessageType, Priority, Reader, Writer};
 
 use super::Body;
 
@@ -27,7 +27,7 @@ impl Body for Config {
     const COMPAT: u16 = 1;
     const PRIORITY: Priority = Priority::HIGH;
 
-    fn decode_front(r: &mut Reader<'_>, _version: u16, _data: &Bytes) -> Result<Self, DecodeError> {
+    fn decode_front(r: &mut Reader<'_>, _version: u16, _message: &Message) -> Result<Self, DecodeError> {
         let count = r.count("config", OPTIONS_MAX, 8)?;
         let mut options = BTreeMap::new();
         for _ in 0..count {

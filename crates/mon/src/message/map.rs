@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use cuttlebone_wire::{
-    Decode, DecodeError, DecodeErrorKind, Encode, Features, MessageType, Priority, Reader, Writer,
+    Decode, DecodeError, DecodeErrorKind, Encode, Features, Message, MessageType, Priority, Reader, Writer,
 };
 
 use super::Body;
@@ -20,7 +20,7 @@ impl Body for GetMap {
     const VERSION: u16 = 1;
     const COMPAT: u16 = 1;
 
-    fn decode_front(_r: &mut Reader<'_>, _version: u16, _data: &Bytes) -> Result<Self, DecodeError> {
+    fn decode_front(_r: &mut Reader<'_>, _version: u16, _message: &Message) -> Result<Self, DecodeError> {
         Ok(Self {})
     }
 
@@ -106,7 +106,7 @@ impl Body for Map {
     const COMPAT: u16 = 1;
     const PRIORITY: Priority = Priority::HIGH;
 
-    fn decode_front(r: &mut Reader<'_>, _version: u16, _data: &Bytes) -> Result<Self, DecodeError> {
+    fn decode_front(r: &mut Reader<'_>, _version: u16, _message: &Message) -> Result<Self, DecodeError> {
         decode_map(r).map(|map| Self { map })
     }
 

@@ -3,7 +3,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 use cuttlebone_wire::{
-    Decode, DecodeError, DecodeErrorKind, Encode, MessageType, Priority, Reader, Uuid, Writer,
+    Decode, DecodeError, DecodeErrorKind, Encode, Message, MessageType, Priority, Reader, Uuid, Writer,
 };
 
 use super::Body;
@@ -163,7 +163,7 @@ impl Body for Probe {
     const COMPAT: u16 = 5;
     const PRIORITY: Priority = Priority::HIGH;
 
-    fn decode_front(r: &mut Reader<'_>, version: u16, _data: &Bytes) -> Result<Self, DecodeError> {
+    fn decode_front(r: &mut Reader<'_>, version: u16, _message: &Message) -> Result<Self, DecodeError> {
         if version < VERSION_MIN {
             return Err(
                 r.error(Self::NAME, DecodeErrorKind::Invalid("version 4 and older have another layout"))

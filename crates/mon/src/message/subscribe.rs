@@ -1,9 +1,9 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 
-use bytes::Bytes;
 use cuttlebone_wire::{
-    Decode, DecodeError, DecodeErrorKind, Encode, Features, MessageType, Priority, Reader, Uuid, Writer,
+    Decode, DecodeError, DecodeErrorKind, Encode, Features, Message, MessageType, Priority, Reader, Uuid,
+    Writer,
 };
 
 use super::Body;
@@ -57,7 +57,7 @@ impl Body for Subscribe {
     const VERSION: u16 = 3;
     const COMPAT: u16 = 1;
 
-    fn decode_front(r: &mut Reader<'_>, version: u16, _data: &Bytes) -> Result<Self, DecodeError> {
+    fn decode_front(r: &mut Reader<'_>, version: u16, _message: &Message) -> Result<Self, DecodeError> {
         let mut what = BTreeMap::new();
         let count = r.count("what", WHAT_MAX, 13)?;
         for _ in 0..count {
@@ -132,7 +132,7 @@ impl Body for SubscribeAck {
     const COMPAT: u16 = 1;
     const PRIORITY: Priority = Priority::HIGH;
 
-    fn decode_front(r: &mut Reader<'_>, _version: u16, _data: &Bytes) -> Result<Self, DecodeError> {
+    fn decode_front(r: &mut Reader<'_>, _version: u16, _message: &Message) -> Result<Self, DecodeError> {
         Ok(Self { interval_secs: r.u32("interval")?, fsid: Uuid::decode(r)? })
     }
 

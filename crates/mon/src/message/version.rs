@@ -1,7 +1,6 @@
 use alloc::string::String;
 
-use bytes::Bytes;
-use cuttlebone_wire::{DecodeError, MessageType, Priority, Reader, Writer};
+use cuttlebone_wire::{DecodeError, Message, MessageType, Priority, Reader, Writer};
 
 use super::Body;
 
@@ -27,7 +26,7 @@ impl Body for GetVersion {
     const VERSION: u16 = 1;
     const COMPAT: u16 = 1;
 
-    fn decode_front(r: &mut Reader<'_>, _version: u16, _data: &Bytes) -> Result<Self, DecodeError> {
+    fn decode_front(r: &mut Reader<'_>, _version: u16, _message: &Message) -> Result<Self, DecodeError> {
         Ok(Self { handle: r.u64("handle")?, what: r.text("what", NAME_BYTES_MAX)? })
     }
 
@@ -59,7 +58,7 @@ impl Body for GetVersionReply {
     const COMPAT: u16 = 2;
     const PRIORITY: Priority = Priority::HIGH;
 
-    fn decode_front(r: &mut Reader<'_>, version: u16, _data: &Bytes) -> Result<Self, DecodeError> {
+    fn decode_front(r: &mut Reader<'_>, version: u16, _message: &Message) -> Result<Self, DecodeError> {
         Ok(Self {
             handle: r.u64("handle")?,
             version: r.u64("version")?,

@@ -318,7 +318,9 @@ impl<W> Name<W> {
     /// Grants to those whose turn it is.
     pub(super) fn pump(&mut self, cx: &mut Cx<'_, W>) {
         let Phase::Active { epoch, .. } = self.phase else { return };
-        while self.waiting() > 0
+        // With every slot in use nobody's turn can have come; that is what a release to a long line ends with.
+        while self.in_use.all < u64::from(self.limits.tokens)
+            && self.waiting() > 0
             && self.held.len() < self.limits.grants_max as usize
             && let First::Waiter(class, key) = self.first(None)
             && let Some(slots) = self.requests.get(key).map(|request| request.slots)

@@ -1,0 +1,42 @@
+use core::ops::Bound;
+
+use crate::Error;
+use crate::bucket::{Bucket, VbucketId};
+use crate::engine::Engine;
+use crate::vbucket::VbucketState;
+
+impl<E: Engine> Bucket<E> {
+    /// The keys that have a value, in order, within `range`; also of a replica. What is out of time is there until somebody
+    /// removes it.
+    ///
+    /// Looks at every key under the vbucket's lock: some ten milliseconds for a million.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotMyVbucket`] if there is no such vbucket or it is dead.
+    pub fn keys(&self, id: VbucketId, range: (Bound<&[u8]>, Bound<&[u8]>)) -> Result<Vec<Box<[u8]>>, Error> {
+        let mut keys: Vec<Box<[u8]>> = self.with(id, |vbucket| match vbucket.state {
+            VbucketState::Dead => Err(Error::NotMyVbucket),
+            _ => {
+                let live = vbucket.table.iter().filter(|(_, entry)| entry.meta().live);
+                Ok(live.map(|(key, _)| key).filter(|key| within(range, key)).map(Box::from).collect())
+            }
+        })?;
+        keys.sort_unstable();
+        Ok(keys)
+    }
+}
+
+fn within((start, end): (Bound<&[u8]>, Bound<&[u8]>), key: &[u8]) -> bool {
+    let after = match start {
+        Bound::Included(start) => key >= start,
+        Bound::Excluded(start) => key > start,
+        Bound::Unbounded => true,
+    };
+    after
+        && match end {
+            Bound::Included(end) => key <= end,
+            Bound::Excluded(end) => key < end,
+            Bound::Unbounded => true,
+        }
+}

@@ -1,0 +1,254 @@
+use std::env;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use cuttlebone_http::reload::{Change, Outcome};
+use cuttlebone_http::status::Stage;
+use cuttlebone_node::Handle;
+use cuttlebone_node::config::{Config, Fault, Override};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use super::ConfigArgs;
+use super::notify::Manager;
+use crate::args::Global;
+use crate::exit::{Exit, Failed};
+use crate::output::Output;
+
+/// What to run.
+#[derive(Args, Clone, Debug)]
+#[non_exhaustive]
+pub struct RunArgs {
+    /// Its configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Only checks the configuration, with everything it names on this machine.
+    #[arg(long)]
+    pub check: bool,
+    /// How to write the log, which goes to standard error.
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: LogFormat,
+}
+
+/// How a log is written.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+#[non_exhaustive]
+pub enum LogFormat {
+    /// A line for people.
+    #[default]
+    Plain,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How often the service manager is told what the node does, if that has changed.
+const LOOK_EVERY: core::time::Duration = core::time::Duration::from_millis(200);
+
+impl ConfigArgs {
+    /// What has the last word: the environment over the file, flags over the environment.
+    fn overrides(&self) -> Result<Vec<Override>> {
+        let mut all = Override::of_environment(
+            env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        );
+        for set in &self.set {
+            let usage = || Failed::new(Exit::Usage, format_args!("--set {set}: KEY=VALUE is wanted"));
+            let (key, value) = set.split_once('=').with_context(usage)?;
+            all.push(Override { at: format!("--set {key}"), key: key.into(), value: value.into() });
+        }
+        Ok(all)
+    }
+}
+
+pub(super) fn run<W: Write>(arguments: &RunArgs, global: &Global, output: &mut Output<W>) -> Result<Exit> {
+    let overrides = arguments.config.overrides()?;
+    let file = &arguments.config.config;
+    let config = Config::read(file, &overrides).and_then(|config| config.check().map(|()| config));
+    let config = match config {
+        Ok(config) => config,
+        Err(faults) => return Ok(complain(&faults)),
+    };
+    if arguments.check {
+        output.item(&json!({ "faults": [] }), |out| writeln!(out, "the configuration makes sense"))?;
+        return Ok(Exit::Done);
+    }
+    let log = start_log(arguments.log_format, &config, global)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(arguments, overrides, config, log, output))
+}
+
+/// One line for each fault.
+fn complain(faults: &[Fault]) -> Exit {
+    for fault in faults {
+        crate::complain(fault);
+    }
+    Exit::Usage
+}
+
+/// The log's level, while it runs.
+type Level = tracing_subscriber::reload::Handle<EnvFilter, tracing_subscriber::Registry>;
+
+fn start_log(format: LogFormat, config: &Config, global: &Global) -> Result<Level> {
+    let level = match (global.quiet, global.verbose) {
+        (true, _) => "error",
+        (false, 0) => &config.log_level,
+        (false, 1) => "debug",
+        (false, _) => "trace",
+    };
+    let filter = EnvFilter::try_new(level)
+        .with_context(|| Failed::new(Exit::Usage, format_args!("log.level: {level:?} is no level")))?;
+    let (filter, handle) = tracing_subscriber::reload::Layer::new(filter);
+    let registry = tracing_subscriber::registry().with(filter);
+    match format {
+        LogFormat::Plain => {
+            let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+            registry.with(layer.with_ansi(false)).try_init()?;
+        }
+        LogFormat::Json => {
+            let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).json();
+            registry.with(layer.flatten_event(true)).try_init()?;
+        }
+    }
+    Ok(handle)
+}
+
+/// Reads the configuration anew, and applies what can change.
+struct Reloading {
+    file: PathBuf,
+    overrides: Vec<Override>,
+    current: Mutex<Config>,
+    level: Level,
+    node: Mutex<Option<Handle>>,
+}
+
+impl Reloading {
+    fn reload(&self) -> Outcome {
+        let new = match Config::read(&self.file, &self.overrides) {
+            Ok(new) => new,
+            Err(faults) => return Outcome::Invalid(faults.iter().map(ToString::to_string).collect()),
+        };
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let differences = current.difference(&new);
+        let (live, fixed): (Vec<_>, Vec<_>) = differences.into_iter().partition(|difference| difference.live);
+        let changes = |differences: Vec<cuttlebone_node::config::Difference>| {
+            let change =
+                |it: cuttlebone_node::config::Difference| Change { key: it.key, from: it.from, to: it.to };
+            differences.into_iter().map(change).collect()
+        };
+        if !fixed.is_empty() {
+            return Outcome::NotLive(changes(fixed));
+        }
+        match EnvFilter::try_new(&new.log_level) {
+            Ok(filter) => drop(self.level.reload(filter)),
+            Err(error) => return Outcome::Invalid(vec![format!("log.level: {error}")]),
+        }
+        if let Some(node) = &*self.node.lock().unwrap_or_else(PoisonError::into_inner) {
+            node.set_deadlines(new.stop);
+        }
+        *current = new;
+        Outcome::Applied(changes(live))
+    }
+}
+
+async fn serve<W: Write>(
+    arguments: &RunArgs,
+    overrides: Vec<Override>,
+    config: Config,
+    level: Level,
+    output: &mut Output<W>,
+) -> Result<Exit> {
+    let manager = Manager::from_environment();
+    manager.status("warming up");
+    let reloading = Arc::new(Reloading {
+        file: arguments.config.config.clone(),
+        overrides,
+        current: Mutex::new(config.clone()),
+        level,
+        node: Mutex::new(None),
+    });
+    let asked = Arc::clone(&reloading);
+    let node = config.open(Some(move || asked.reload())).await?;
+    let handle = node.handle();
+    *reloading.node.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle.clone());
+    // For as long as the node runs: a signal that comes between two looks is not lost.
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let mut stop = Some(stop);
+    let mut running = core::pin::pin!(node.run(async { drop(stopped.await) }));
+    let mut told = None;
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    loop {
+        tokio::select! {
+            ended = &mut running => {
+                ended?;
+                return Ok(Exit::Done);
+            }
+            asked = async { tokio::select! { asked = interrupt.recv() => asked, asked = terminate.recv() => asked } } => {
+                // The second one: at once. What was acknowledged as durable is on the disk.
+                let (Some(()), Some(stop)) = (asked, stop.take()) else { return Ok(Exit::Interrupted) };
+                manager.stopping();
+                drop(stop);
+            }
+            _ = hangup.recv() => {
+                manager.reloading();
+                log_reload(&reloading.reload());
+                manager.ready("serving");
+            }
+            _ = look.tick() => tell(&handle, &manager, &mut told, output)?,
+        }
+    }
+}
+
+/// Says on standard output where the node is once it is known, and to the manager what it does.
+fn tell<W: Write>(
+    handle: &Handle,
+    manager: &Manager,
+    told: &mut Option<(Stage, Option<String>, Option<String>)>,
+    output: &mut Output<W>,
+) -> Result<()> {
+    let stage = handle.status().node.stage;
+    let now = (stage, handle.listening().map(|addrs| addrs.to_string()), handle.http());
+    if told.as_ref() == Some(&now) {
+        return Ok(());
+    }
+    match stage {
+        Stage::Serving => manager.ready("serving"),
+        Stage::Stopping => {}
+        _ => manager.status("catching up"),
+    }
+    let (links, http) = (&now.1, &now.2);
+    let word = serde_json::to_value(stage)?;
+    output.item(&json!({ "stage": word, "links": links, "http": http }), |out| {
+        write!(out, "{}", word.as_str().unwrap_or_default().replace('_', " "))?;
+        if let Some(links) = links {
+            write!(out, ", links at {links}")?;
+        }
+        if let Some(http) = http {
+            write!(out, ", look at {http}")?;
+        }
+        writeln!(out)
+    })?;
+    output.finish()?;
+    *told = Some(now);
+    Ok(())
+}
+
+fn log_reload(outcome: &Outcome) {
+    match outcome {
+        Outcome::Applied(changes) => tracing::info!(?changes, "the configuration was read anew"),
+        Outcome::NotLive(changes) => {
+            tracing::warn!(?changes, "cannot change while the node runs; nothing has changed")
+        }
+        Outcome::Invalid(faults) => {
+            tracing::warn!(?faults, "the configuration makes no sense; nothing has changed")
+        }
+    }
+}

@@ -1,0 +1,30 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod config;
+mod engine;
+mod error;
+mod fair;
+mod handle;
+mod metadata;
+mod monitors;
+mod notice;
+mod ops;
+mod paging;
+mod place;
+mod read_dir;
+mod vxattr;
+mod watch;
+
+pub use config::FsConfig;
+pub use cuttlebone_mds::{
+    AttrChanges, Errno, Error as MdsError, Ino, Limits, Rank, Resize, SnapId, XattrMode,
+};
+pub use cuttlebone_mon::StatFsReply;
+pub use error::Error;
+pub use handle::FileSystem;
+pub use metadata::{DirSums, Kind, Metadata};
+pub use notice::{Notice, Notices};
+pub use place::Place;
+pub use read_dir::{Entry, ReadDir};
+pub use watch::{Change, Changes};

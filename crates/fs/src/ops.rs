@@ -1,0 +1,298 @@
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use cuttlebone_mds::{AttrChanges, Call, CapBits, Errno, Extra, Ino, Name, PageFlags, XattrMode};
+
+use crate::handle::refused;
+use crate::metadata::{Kind, PERMISSION_BITS};
+use crate::vxattr::{Computed, computed};
+use crate::{Entry, Error, FileSystem, Metadata, Place, ReadDir};
+
+impl FileSystem {
+    /// The attributes of what is there, symbolic links not followed at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with what the server says.
+    pub async fn stat(&self, place: impl Into<Place>) -> Result<Metadata, Error> {
+        let (op, place) = ("stat", place.into());
+        let want = CapBits::STAT;
+        let reply = match place.split() {
+            None => self.call(op, &place, Call::GetAttr { target: place.base().into(), want }).await?,
+            Some((dir, name)) => {
+                let entry = self.entry_in(op, &place, &dir, name).await?;
+                self.call(op, &place, Call::Lookup { entry, want }).await?
+            }
+        };
+        self.target(op, &place, reply).await
+    }
+
+    /// The inode that a name stands for, and what it is. Other attributes may be older than what other clients have made of
+    /// them, which is why this waits for nobody.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with what the server says.
+    pub async fn lookup(&self, place: impl Into<Place>) -> Result<(Ino, Kind), Error> {
+        let (op, place) = ("lookup", place.into());
+        let want = CapBits::PIN;
+        let answer = match place.split() {
+            None => self.call(op, &place, Call::GetAttr { target: place.base().into(), want }).await?,
+            Some((dir, name)) => {
+                let entry = self.entry_in(op, &place, &dir, name).await?;
+                self.call(op, &place, Call::Lookup { entry, want }).await?
+            }
+        };
+        let metadata = self.target(op, &place, answer).await?;
+        Ok((metadata.ino, metadata.kind))
+    }
+
+    /// What is in a directory, with attributes, page by page as they are asked for.
+    pub fn read_dir(&self, place: impl Into<Place>) -> ReadDir {
+        ReadDir::new(self.same(), place.into(), self.config().page_entries)
+    }
+
+    /// Makes a directory with these permissions.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with what the server says; `EEXIST` if there is something.
+    pub async fn mkdir(&self, place: impl Into<Place>, mode: u32) -> Result<Metadata, Error> {
+        let (op, place) = ("mkdir", place.into());
+        let entry = self.entry(op, &place).await?;
+        let mode = mode & PERMISSION_BITS;
+        let reply = self.call(op, &place, Call::Mkdir { entry, mode }).await?;
+        self.target(op, &place, reply).await
+    }
+
+    /// Makes an empty file with these permissions. Nothing is opened, so nothing has to be closed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with what the server says; `EEXIST` if there is something.
+    pub async fn create(&self, place: impl Into<Place>, mode: u32) -> Result<Metadata, Error> {
+        let (op, place) = ("create", place.into());
+        let entry = self.entry(op, &place).await?;
+        let mode = Kind::File.bits() | mode & PERMISSION_BITS;
+        let reply = self.call(op, &place, Call::Mknod { entry, mode, rdev: 0 }).await?;
+        self.target(op, &place, reply).await
+    }
+
+    /// Removes a name that is no directory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with what the server says; `EISDIR` for a directory.
+    pub async fn unlink(&self, place: impl Into<Place>) -> Result<(), Error> {
+        let (op, place) = ("unlink", place.into());
+        let entry = self.entry(op, &place).await?;
+        self.call(op, &place, Call::Unlink { entry }).await.map(drop)
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with what the server says; `ENOTEMPTY` if it is not.
+    pub async fn rmdir(&self, place: impl Into<Place>) -> Result<(), Error> {
+        let (op, place) = ("rmdir", place.into());
+        let entry = self.entry(op, &place).await?;
+        self.call(op, &place, Call::Rmdir { entry }).await.map(drop)
+    }
+
+    /// Gives something another name, atomically in place of what had that name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with what the server says.
+    pub async fn rename(&self, from: impl Into<Place>, to: impl Into<Place>) -> Result<(), Error> {
+        let (op, from, to) = ("rename", from.into(), to.into());
+        let call = Call::Rename { from: self.entry(op, &from).await?, to: self.entry(op, &to).await? };
+        self.call(op, &from, call).await.map(drop)
+    }
+
+    /// Gives a file one more name, and answers its attributes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with what the server says.
+    pub async fn link(&self, existing: impl Into<Place>, new: impl Into<Place>) -> Result<Metadata, Error> {
+        let (op, existing, new) = ("link", existing.into(), new.into());
+        let target = self.ino(op, &existing).await?;
+        let entry = self.entry(op, &new).await?;
+        let reply = self.call(op, &new, Call::Link { entry, target }).await?;
+        self.target(op, &new, reply).await
+    }
+
+    /// Makes a symbolic link with this text.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with what the server says; `EEXIST` if there is something.
+    pub async fn symlink(&self, target: impl AsRef<[u8]>, new: impl Into<Place>) -> Result<Metadata, Error> {
+        let (op, new) = ("symlink", new.into());
+        let entry = self.entry(op, &new).await?;
+        let target = Bytes::copy_from_slice(target.as_ref());
+        let reply = self.call(op, &new, Call::Symlink { entry, target }).await?;
+        self.target(op, &new, reply).await
+    }
+
+    /// The text of a symbolic link.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with what the server says; `EINVAL` if it is none.
+    pub async fn read_link(&self, place: impl Into<Place>) -> Result<Bytes, Error> {
+        let place = place.into();
+        let metadata = self.stat(&place).await?;
+        if metadata.is_symlink() {
+            return Ok(metadata.symlink);
+        }
+        Err(refused("readlink", &place, Errno::EINVAL))
+    }
+
+    /// Changes attributes, and answers all of them. Does not follow a symbolic link at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with what the server says.
+    pub async fn set_attributes(
+        &self,
+        place: impl Into<Place>,
+        changes: AttrChanges,
+    ) -> Result<Metadata, Error> {
+        let (op, place) = ("setattr", place.into());
+        let ino = self.ino(op, &place).await?;
+        let reply = self.call(op, &place, Call::SetAttr { ino, changes }).await?;
+        self.target(op, &place, reply).await
+    }
+
+    /// The extended attributes that are stored with it. Those that Ceph computes are not among them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with what the server says.
+    pub async fn list_xattrs(&self, place: impl Into<Place>) -> Result<BTreeMap<Bytes, Bytes>, Error> {
+        let place = place.into();
+        Ok(self.stat(&place).await?.xattrs.unwrap_or_default())
+    }
+
+    /// One extended attribute: one that is stored, one that follows from the attributes, such as `ceph.dir.rbytes`, or
+    /// one that only the server can tell, such as `ceph.dir.layout.json`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with what the server says; `ENODATA` if there is none.
+    pub async fn get_xattr(&self, place: impl Into<Place>, name: impl AsRef<[u8]>) -> Result<Bytes, Error> {
+        let (op, place, name) = ("getxattr", place.into(), name.as_ref());
+        let metadata = self.stat(&place).await?;
+        if let Some(value) = metadata.xattrs.as_ref().and_then(|xattrs| xattrs.get(name)) {
+            return Ok(value.clone());
+        }
+        match computed(&metadata, name) {
+            Computed::Value(value) => return Ok(value),
+            Computed::Unknown if name.starts_with(b"ceph.") => {}
+            Computed::Unknown | Computed::Absent => return Err(refused(op, &place, Errno::ENODATA)),
+        }
+        let call = Call::GetVxattr { ino: metadata.ino, name: Bytes::copy_from_slice(name) };
+        match self.call(op, &place, call).await?.extra {
+            Extra::Vxattr(value) => Ok(value),
+            _ => Err(refused(op, &place, Errno::ENODATA)),
+        }
+    }
+
+    /// Sets an extended attribute. Among those of Ceph are quotas (`ceph.quota.max_files`) and pins (`ceph.dir.pin`).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with what the server says.
+    pub async fn set_xattr(
+        &self,
+        place: impl Into<Place>,
+        name: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<(), Error> {
+        self.set_xattr_as(place, name, value, XattrMode::Either).await
+    }
+
+    /// Sets an extended attribute that has to be new, or to be there already.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with what the server says; `EEXIST` or `ENODATA` if `mode` is not met.
+    pub async fn set_xattr_as(
+        &self,
+        place: impl Into<Place>,
+        name: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        mode: XattrMode,
+    ) -> Result<(), Error> {
+        let (op, place) = ("setxattr", place.into());
+        let ino = self.ino(op, &place).await?;
+        let name = Bytes::copy_from_slice(name.as_ref());
+        let value = Bytes::copy_from_slice(value.as_ref());
+        self.call(op, &place, Call::SetXattr { ino, name, value, mode }).await.map(drop)
+    }
+
+    /// Removes an extended attribute.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with what the server says; `ENODATA` if there is none.
+    pub async fn remove_xattr(&self, place: impl Into<Place>, name: impl AsRef<[u8]>) -> Result<(), Error> {
+        let (op, place) = ("removexattr", place.into());
+        let ino = self.ino(op, &place).await?;
+        let name = Bytes::copy_from_slice(name.as_ref());
+        self.call(op, &place, Call::RemoveXattr { ino, name }).await.map(drop)
+    }
+
+    /// The snapshots of a directory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with what the server says.
+    pub async fn snapshots(&self, place: impl Into<Place>) -> Result<Vec<Entry>, Error> {
+        let (op, place) = ("lssnap", place.into());
+        let dir = self.dir(op, &place, &place).await?;
+        let (mut snapshots, mut after) = (Vec::new(), None);
+        loop {
+            let answer = self.call(op, &place, Call::ListSnaps { dir, after }).await?;
+            let Extra::Page(page) = answer.extra else { return Ok(snapshots) };
+            let last = page.entries.last().and_then(|entry| Name::new(entry.name.clone()).ok());
+            let listed = page.entries.into_iter();
+            snapshots.extend(listed.map(|entry| Entry { name: entry.name, metadata: entry.inode.into() }));
+            // A server has a few hundred at most, and says so with the last page; one without an end leads nowhere.
+            if page.flags.contains(PageFlags::END) || last.is_none() || snapshots.len() > SNAPSHOTS_MAX {
+                return Ok(snapshots);
+            }
+            after = last;
+        }
+    }
+
+    /// Makes a snapshot of a directory and everything below.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with what the server says.
+    pub async fn make_snapshot(&self, dir: impl Into<Place>, name: impl AsRef<[u8]>) -> Result<(), Error> {
+        let (op, place) = ("mksnap", dir.into());
+        let snap = self.entry_in(op, &place, &place, name.as_ref()).await?;
+        self.call(op, &place, Call::MakeSnap { snap }).await.map(drop)
+    }
+
+    /// Removes a snapshot of a directory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with what the server says.
+    pub async fn remove_snapshot(&self, dir: impl Into<Place>, name: impl AsRef<[u8]>) -> Result<(), Error> {
+        let (op, place) = ("rmsnap", dir.into());
+        let snap = self.entry_in(op, &place, &place, name.as_ref()).await?;
+        self.call(op, &place, Call::RemoveSnap { snap }).await.map(drop)
+    }
+}
+
+/// Most snapshots of one directory that are listed.
+///
+/// Source: `ceph/ceph:src/common/options.cc`, `mds_max_snaps_per_dir`, 100; at most 4096.
+const SNAPSHOTS_MAX: usize = 4096;

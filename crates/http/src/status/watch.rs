@@ -1,0 +1,106 @@
+use core::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cuttlebone_tokens::{HOLDERS_REPORTED_MAX, NameState, Registry};
+use tokio::time::Instant;
+
+use super::{ListenerStatus, ROWS_MAX, Status, TokensStatus};
+use crate::config::Config;
+use crate::message::{Row, millis};
+use crate::session::Sessions;
+use crate::traffic::Traffic;
+
+/// How long one snapshot answers everybody who asks, so that looking at a node is never work for it.
+pub const SNAPSHOT_AGE_MAX: Duration = Duration::from_millis(200);
+
+type Snapshot = dyn Fn() -> Status + Send + Sync;
+
+/// Takes snapshots: the node's part from the node, the rest from what the face serves itself.
+#[derive(Clone)]
+pub(crate) struct Watch(Arc<Inner>);
+
+struct Inner {
+    node: Option<Arc<Snapshot>>,
+    registry: Option<Registry>,
+    sessions: Sessions,
+    traffic: Arc<Traffic>,
+    connections_max: u64,
+    sessions_max: u64,
+    opened: Instant,
+    latest: Mutex<Option<(Instant, Arc<Status>)>>,
+}
+
+impl Watch {
+    pub(crate) fn new(
+        node: Option<Arc<Snapshot>>,
+        registry: Option<Registry>,
+        sessions: Sessions,
+        traffic: Arc<Traffic>,
+        config: &Config,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            node,
+            registry,
+            sessions,
+            traffic,
+            connections_max: config.connections_max as u64,
+            sessions_max: config.sessions_max as u64,
+            opened: Instant::now(),
+            latest: Mutex::default(),
+        }))
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Status> {
+        // Held while the snapshot is taken, so that a crowd takes one.
+        let mut latest = self.0.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if let Some((taken, status)) = &*latest
+            && now - *taken < SNAPSHOT_AGE_MAX
+        {
+            return Arc::clone(status);
+        }
+        let status = Arc::new(self.0.take(now));
+        *latest = Some((now, Arc::clone(&status)));
+        status
+    }
+}
+
+impl Inner {
+    fn take(&self, now: Instant) -> Status {
+        let mut status = match &self.node {
+            Some(node) => node(),
+            None => Status::default(),
+        };
+        if self.node.is_none() {
+            status.node.uptime_ms = millis(now - self.opened);
+        }
+        if let Some(registry) = &self.registry {
+            status.tokens = tokens(registry);
+        }
+        status.listener = ListenerStatus {
+            connections: self.traffic.open(),
+            connections_max: self.connections_max,
+            accepted_total: self.traffic.accepted(),
+            turned_away_total: self.traffic.turned_away(),
+            sessions: self.sessions.open(),
+            sessions_max: self.sessions_max,
+        };
+        status
+    }
+}
+
+fn tokens(registry: &Registry) -> TokensStatus {
+    let mut tokens = TokensStatus { fenced_total: registry.fenced_total(), ..TokensStatus::default() };
+    registry.visit("", HOLDERS_REPORTED_MAX, |name, view| {
+        tokens.held += view.outstanding as u64;
+        tokens.slots_held += view.slots_held;
+        tokens.waiting += view.waiting as u64;
+        tokens.draining += u64::from(view.state == NameState::Draining);
+        tokens.names.total += 1;
+        if tokens.names.rows.len() < ROWS_MAX {
+            tokens.names.rows.push(Row::new(name, &view));
+        }
+        core::ops::ControlFlow::Continue(())
+    });
+    tokens
+}

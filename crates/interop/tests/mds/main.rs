@@ -1,0 +1,13 @@
+//! A file system's client against real metadata servers, beside Ceph's own client on the same tree.
+//!
+//! Every test ends with both clients unmounted and `ceph health detail` clean.
+
+mod caps;
+mod cluster;
+mod durable;
+mod failover;
+mod model;
+mod operations;
+mod random;
+mod sessions;
+mod world;

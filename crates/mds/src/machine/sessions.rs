@@ -1,0 +1,471 @@
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::mem;
+
+use cuttlebone_machine::Instant;
+use cuttlebone_wire::{Body, DecodeError, FeatureSet, Message};
+
+use super::requests::Stage;
+use super::session::{Line, Session, State};
+use super::{
+    Change, Client, Error, Event, Life, LinkId, LinkNews, LossCause, Nonsense, Output, SessionNews, Tid,
+};
+use crate::message::{
+    ClientCaps, ClientLease, ClientQuota, ClientReply, ClientRequestForward, ClientSession, ClientSnap,
+    SessionOp, SessionRequest,
+};
+use crate::{Ino, MdsState, MetricSpec, Rank, feature};
+
+/// What we claim, and keep to: see `docs/protocols/mds.md`.
+const FEATURES: [u16; 16] = [
+    0,
+    1,
+    2,
+    3,
+    4,
+    feature::JEWEL,
+    feature::KRAKEN,
+    feature::LUMINOUS,
+    feature::MIMIC,
+    feature::REPLY_ENCODING,
+    feature::LAZY_CAP_WANTED,
+    feature::MULTI_RECONNECT,
+    feature::DELEG_INO,
+    feature::ALTERNATE_NAME,
+    feature::NOTIFY_SESSION_STATE,
+    feature::OP_GETVXATTR,
+];
+
+/// Renewals in the time that a session lasts without one.
+///
+/// Source: `torvalds/linux:fs/ceph/mds_client.c`, `delayed_work`, which renews after a quarter.
+const RENEWALS: u32 = 4;
+
+impl Client {
+    /// Sees to it that there will be a session with a rank.
+    pub(super) fn want_session(&mut self, now: Instant, rank: Rank) {
+        if !self.sessions.contains_key(&rank) {
+            self.last_recon = self.last_recon.wrapping_add(1);
+            let mut session = Session::new(rank, self.last_recon, &self.config.limits);
+            session.addrs = self.ranks.addrs(rank).cloned().unwrap_or_default();
+            self.sessions.insert(rank, session);
+        }
+        self.progress(now, rank);
+    }
+
+    /// Does what the state of a session, the map and the link allow.
+    pub(super) fn progress(&mut self, now: Instant, rank: Rank) {
+        let Some(session) = self.sessions.get(&rank) else { return };
+        let serves = self.ranks.state(rank);
+        match session.state {
+            // A rank that is stopping answers no opening.
+            State::Wanted if serves == MdsState::ACTIVE => self.open_session(now, rank),
+            State::Down if serves >= MdsState::RECONNECT => self.reconnect(now, rank),
+            State::Open => self.pump(now, rank),
+            State::Wanted
+            | State::Down
+            | State::Opening { .. }
+            | State::Reconnecting { .. }
+            | State::Closing
+            | State::Rejected(_) => {}
+        }
+    }
+
+    /// Whether requests can go to a rank now.
+    pub(super) fn takes_requests(&self, rank: Rank) -> bool {
+        self.ranks.is_serving(rank)
+            && self.sessions.get(&rank).is_some_and(|session| {
+                session.state == State::Open && matches!(session.link, Line::Ready(..))
+            })
+    }
+
+    /// Where the session with a rank is in its life, for people.
+    pub fn session_state(&self, rank: Rank) -> &'static str {
+        self.sessions.get(&rank).map_or("closed", Session::state_name)
+    }
+
+    /// Whether the link to a rank is open; dials if there is none.
+    pub(super) fn is_linked(&mut self, now: Instant, rank: Rank) -> bool {
+        let Some(session) = self.sessions.get_mut(&rank) else { return false };
+        match session.link {
+            Line::Ready(..) => true,
+            Line::Dialled(_) => false,
+            Line::Pause(until) if now < until => false,
+            Line::None | Line::Pause(_) => {
+                self.last_link = self.last_link.wrapping_add(1);
+                let link = LinkId(self.last_link);
+                session.link = Line::Dialled(link);
+                self.links.insert(link, rank);
+                let addrs = session.addrs.clone();
+                self.outputs.push_back(Output::Dial { link, rank, addrs });
+                false
+            }
+        }
+    }
+
+    pub(super) fn drop_link(&mut self, rank: Rank) {
+        let Some(session) = self.sessions.get_mut(&rank) else { return };
+        if let Some(link) = mem::replace(&mut session.link, Line::None).id() {
+            self.links.remove(&link);
+            self.outputs.push_back(Output::Drop(link));
+        }
+    }
+
+    /// Drops the link to a server that has done with it. A pause keeps one that closes whatever it opened from being
+    /// dialled without end.
+    fn pause_link(&mut self, now: Instant, rank: Rank) {
+        self.drop_link(rank);
+        if let Some(session) = self.sessions.get_mut(&rank) {
+            session.link = Line::Pause(now + self.config.timing.redial_pause);
+        }
+    }
+
+    fn open_session(&mut self, now: Instant, rank: Rank) {
+        if !self.is_linked(now, rank) {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(&rank) else { return };
+        session.state = State::Opening { asked: now };
+        session.pushes = 0;
+        let open = SessionRequest::Open {
+            metadata: self.config.metadata.clone(),
+            features: FeatureSet::from_bits(FEATURES),
+            metric_spec: MetricSpec::default(),
+        };
+        self.send_session(rank, open);
+    }
+
+    pub(super) fn on_link(&mut self, now: Instant, rank: Rank, link: LinkId, news: LinkNews) {
+        let Some(session) = self.sessions.get_mut(&rank) else { return };
+        match news {
+            LinkNews::Ready(features) => {
+                session.link = Line::Ready(link, features);
+                self.progress(now, rank);
+            }
+            LinkNews::Message(message) => self.on_message(now, rank, &message),
+            LinkNews::Reset => {
+                session.link = Line::Dialled(link);
+                self.on_link_lost(now, rank, LossCause::Reset);
+            }
+            LinkNews::Closed => {
+                self.links.remove(&link);
+                session.link = Line::Pause(now + self.config.timing.redial_pause);
+                self.on_link_lost(now, rank, LossCause::LinkClosed);
+            }
+        }
+    }
+
+    /// Messages in either direction are lost, and nobody will send them again.
+    fn on_link_lost(&mut self, now: Instant, rank: Rank, cause: LossCause) {
+        let Some(session) = self.sessions.get_mut(&rank) else { return };
+        match session.state {
+            State::Open | State::Closing => self.lose_session(now, rank, cause),
+            State::Reconnecting { .. } => session.state = State::Down,
+            State::Opening { .. } => session.state = State::Wanted,
+            State::Wanted | State::Down | State::Rejected(_) => {}
+        }
+        self.progress(now, rank);
+    }
+
+    fn on_message(&mut self, now: Instant, rank: Rank, message: &Message) {
+        let is_push = [ClientCaps::KIND, ClientLease::KIND, ClientSnap::KIND, ClientQuota::KIND]
+            .contains(&message.kind);
+        if is_push && let Some(session) = self.sessions.get_mut(&rank) {
+            // Counted before it is read: the server has counted it as well, whatever it says.
+            session.pushes = session.pushes.wrapping_add(1);
+        }
+        match message.kind {
+            kind if kind == ClientReply::KIND => self.on_reply(now, rank, message),
+            kind if kind == ClientCaps::KIND => self.on_caps(now, rank, message),
+            kind if kind == ClientLease::KIND => self.on_lease(rank, message),
+            kind if kind == ClientSession::KIND => self.on_session(now, rank, message),
+            kind if kind == ClientRequestForward::KIND => self.on_forward(now, rank, message),
+            kind if kind == ClientSnap::KIND => self.on_snap(rank, message),
+            kind if kind == ClientQuota::KIND => self.on_quota(rank, message),
+            // Maps come from a monitor as well, and types that we do not know are no fault.
+            _ => {}
+        }
+        if is_push {
+            self.after_push(rank);
+        }
+    }
+
+    fn on_session(&mut self, now: Instant, rank: Rank, message: &Message) {
+        let message = match ClientSession::decode(message) {
+            Ok((message, _)) => message,
+            Err(error) => return self.malformed(rank, error),
+        };
+        let is_open = self.sessions.get(&rank).is_some_and(Session::is_open);
+        match message.op {
+            SessionOp::Open => self.on_open(now, rank, &message),
+            SessionOp::Close => self.on_close(now, rank),
+            SessionOp::Reject => self.on_reject(now, rank, &message),
+            // What concerns an open session says nothing to us in any other.
+            SessionOp::RenewCaps
+            | SessionOp::Stale
+            | SessionOp::RecallState
+            | SessionOp::FlushMsg
+            | SessionOp::ForceReadOnly
+                if !is_open => {}
+            SessionOp::RenewCaps => self.on_renewed(now, rank, message.seq),
+            SessionOp::Stale => self.on_stale(now, rank),
+            SessionOp::RecallState => self.on_recall(now, rank, message.max_caps),
+            SessionOp::FlushMsg => {
+                self.flush_releases(rank);
+                self.send_session(rank, SessionRequest::FlushMsgAck { seq: message.seq });
+            }
+            SessionOp::ForceReadOnly => {
+                if let Some(session) = self.sessions.get_mut(&rank) {
+                    session.read_only = true;
+                }
+                self.session_event(rank, SessionNews::ReadOnly);
+                self.pump(now, rank);
+            }
+            _ => self.unexpected(rank, "a message of a session that only clients send"),
+        }
+    }
+
+    fn on_open(&mut self, now: Instant, rank: Rank, message: &ClientSession) {
+        let timeout = self.ranks.session_timeout();
+        let Some(session) = self.sessions.get_mut(&rank) else { return };
+        if session.pushes == 0 {
+            // The server had opened it before, and pushed: when another rank exported to it, or after a reset.
+            session.pushes = message.seq;
+        }
+        let (asked, was_down) = match session.state {
+            State::Opening { asked } => (asked, false),
+            State::Reconnecting { asked } => (asked, true),
+            // By force, for an import.
+            State::Wanted => (now, false),
+            State::Open | State::Closing | State::Down | State::Rejected(_) => return,
+        };
+        if !message.features.contains(feature::REPLY_ENCODING) {
+            return self.refuse_session(now, rank, Error::TooOld { rank });
+        }
+        session.state = State::Open;
+        session.was_open = true;
+        session.vxattrs = message.features.contains(feature::OP_GETVXATTR);
+        session.keep_alive(asked, timeout);
+        session.renewal.timer.set(now + timeout / RENEWALS);
+        let news = if was_down {
+            let caps = self.cache.iter().filter(|(_, inode)| inode.cap(rank).is_some()).count();
+            SessionNews::Reconnected { caps }
+        } else {
+            SessionNews::Opened
+        };
+        self.session_event(rank, news);
+        self.pump(now, rank);
+    }
+
+    fn on_close(&mut self, now: Instant, rank: Rank) {
+        let Some(session) = self.sessions.get(&rank) else { return };
+        match session.state {
+            State::Closing => self.on_closed(rank),
+            State::Reconnecting { .. } => self.on_denied(now, rank),
+            State::Open | State::Opening { .. } => {
+                self.pause_link(now, rank);
+                self.lose_session(now, rank, LossCause::Closed);
+            }
+            State::Wanted | State::Down | State::Rejected(_) => {}
+        }
+    }
+
+    /// A restarted server does not want what we had with its predecessor.
+    fn on_denied(&mut self, now: Instant, rank: Rank) {
+        self.pause_link(now, rank);
+        self.lose_session(now, rank, LossCause::ReconnectDenied);
+    }
+
+    fn on_reject(&mut self, now: Instant, rank: Rank, message: &ClientSession) {
+        if message.is_blocklisted() {
+            return self.on_blocklisted(now, rank);
+        }
+        let reason = String::from(message.error_string().unwrap_or("no reason given"));
+        if self.sessions.get(&rank).is_some_and(|session| matches!(session.state, State::Reconnecting { .. }))
+        {
+            // The answer of a server that does not even know that there was a session.
+            return self.on_denied(now, rank);
+        }
+        self.session_event(rank, SessionNews::Rejected(reason.clone()));
+        self.refuse_session(now, rank, Error::Rejected { rank, reason });
+    }
+
+    /// A server wants no session with us: what was there is lost, and what comes is refused until the rank moves.
+    fn refuse_session(&mut self, now: Instant, rank: Rank, error: Error) {
+        self.clean &= self.is_running();
+        self.drop_link(rank);
+        let Some(session) = self.sessions.get_mut(&rank) else { return };
+        let had_state = session.has_state();
+        session.state = State::Rejected(error);
+        if had_state {
+            self.lose_state(now, rank);
+        }
+        self.reroute(now, rank);
+    }
+
+    /// The end of this instance: no server will talk to it any more.
+    fn on_blocklisted(&mut self, now: Instant, rank: Rank) {
+        self.blocklisted = true;
+        self.session_event(rank, SessionNews::Blocklisted);
+        let ranks: Vec<Rank> = self.sessions.keys().copied().collect();
+        for rank in ranks {
+            self.refuse_session(now, rank, Error::Blocklisted);
+        }
+        let waiting = mem::take(&mut self.unplaced);
+        self.place_again(now, waiting);
+    }
+
+    // --- keeping it alive ---
+
+    pub(super) fn renew(&mut self, now: Instant, rank: Rank) {
+        let pause = self.ranks.session_timeout() / RENEWALS;
+        let Some(session) = self.sessions.get_mut(&rank) else { return };
+        session.renewal.timer.set(now + pause);
+        if !session.is_open() || self.ranks.state(rank) < MdsState::RECONNECT {
+            return;
+        }
+        session.renewal.seq = session.renewal.seq.wrapping_add(1);
+        session.renewal.asked = now;
+        let seq = session.renewal.seq;
+        self.send_session(rank, SessionRequest::RenewCaps { seq });
+    }
+
+    fn on_renewed(&mut self, now: Instant, rank: Rank, seq: u64) {
+        let timeout = self.ranks.session_timeout();
+        let Some(session) = self.sessions.get_mut(&rank) else { return };
+        // Only the newest question counts: an older one was asked before we went stale.
+        if seq != session.renewal.seq {
+            return;
+        }
+        let was_dead = !session.is_alive(now);
+        let asked = session.renewal.asked;
+        session.keep_alive(asked, timeout);
+        if was_dead && session.is_alive(now) {
+            self.session_event(rank, SessionNews::Renewed);
+        }
+    }
+
+    fn on_stale(&mut self, now: Instant, rank: Rank) {
+        let Some(session) = self.sessions.get_mut(&rank) else { return };
+        session.generations.stale = session.generations.stale.wrapping_add(1);
+        session.alive_until = now;
+        self.session_event(rank, SessionNews::Stale);
+        self.tell_watchers(rank);
+        self.renew(now, rank);
+    }
+
+    fn on_recall(&mut self, now: Instant, rank: Rank, max_caps: u32) {
+        let Some(session) = self.sessions.get_mut(&rank) else { return };
+        let caps_max = usize::try_from(max_caps).unwrap_or(usize::MAX);
+        session.recalled = Some((caps_max, now + self.config.timing.recall_decay));
+        self.trim(now);
+        // At once: the server compares what comes back with what it asked for.
+        self.flush_releases(rank);
+        self.session_event(rank, SessionNews::Recalled { caps_max });
+    }
+
+    // --- losing it ---
+
+    /// A session is gone: with it what was given and what was not committed. What has no answer yet starts over.
+    pub(super) fn lose_session(&mut self, now: Instant, rank: Rank, cause: LossCause) {
+        if self.sessions.get(&rank).is_some_and(|session| session.was_open) {
+            self.session_event(rank, SessionNews::Lost(cause));
+        }
+        self.lose_state(now, rank);
+        self.clean &= self.is_running() || cause == LossCause::RankStopped;
+        let stopped = !self.ranks.is_expected(rank);
+        if stopped {
+            self.drop_link(rank);
+        }
+        let Some(session) = self.sessions.get_mut(&rank) else { return };
+        session.state = State::Wanted;
+        let idle = session.queue.is_empty() && !self.has_sent(rank);
+        if stopped || idle || !matches!(self.life, Life::Running) {
+            self.forget_session(now, rank);
+        } else {
+            self.reroute(now, rank);
+            self.progress(now, rank);
+        }
+    }
+
+    fn has_sent(&self, rank: Rank) -> bool {
+        self.requests
+            .values()
+            .any(|pending| matches!(pending.stage, Stage::Sent { rank: asked, .. } if asked == rank))
+    }
+
+    /// Forgets a session, and finds other ranks for what waited in it.
+    pub(super) fn forget_session(&mut self, now: Instant, rank: Rank) {
+        self.drop_link(rank);
+        let waiting = self.waiting_in(rank);
+        self.sessions.remove(&rank);
+        for tid in &waiting {
+            self.set_stage(*tid, Stage::Unplaced);
+        }
+        self.place_again(now, waiting);
+    }
+
+    /// Finds a place again for everything that waits in a session or was sent there without an answer.
+    fn reroute(&mut self, now: Instant, rank: Rank) {
+        let waiting = self.waiting_in(rank);
+        if let Some(session) = self.sessions.get_mut(&rank) {
+            session.queue.clear();
+            session.in_flight = 0;
+        }
+        for tid in &waiting {
+            self.set_stage(*tid, Stage::Unplaced);
+        }
+        self.place_again(now, waiting);
+    }
+
+    fn waiting_in(&self, rank: Rank) -> Vec<Tid> {
+        let waiting = self.requests.iter().filter(|(_, pending)| match pending.stage {
+            Stage::Queued(asked) | Stage::Sent { rank: asked, .. } => asked == rank,
+            Stage::Unplaced | Stage::Applied { .. } => false,
+        });
+        waiting.map(|(tid, _)| *tid).collect()
+    }
+
+    /// Everything that the server knew of us is void.
+    fn lose_state(&mut self, now: Instant, rank: Rank) {
+        self.last_recon = self.last_recon.wrapping_add(1);
+        let Some(session) = self.sessions.get_mut(&rank) else { return };
+        session.generations.recon = self.last_recon;
+        session.was_open = false;
+        session.alive_until = now;
+        session.pushes = 0;
+        session.read_only = false;
+        session.releases.clear();
+        session.release_timer.stop();
+        session.renewal.timer.stop();
+        session.recalled = None;
+        let applied: Vec<Tid> = mem::take(&mut session.applied).into_values().collect();
+        for tid in applied {
+            self.uncommit(tid, &Error::Uncommitted { rank });
+        }
+        self.tell_watchers(rank);
+        let held: Vec<Ino> = self.cache.holding(rank);
+        for ino in held {
+            self.lose_cap(rank, ino);
+        }
+    }
+
+    /// Anything may have happened to what a rank gave us and somebody watches.
+    fn tell_watchers(&mut self, rank: Rank) {
+        let watched = self.cache.iter().filter(|(_, inode)| inode.pins.watched && inode.cap(rank).is_some());
+        let watched: Vec<Ino> = watched.map(|(ino, _)| ino).collect();
+        for ino in watched {
+            self.event(Event::Changed { ino, change: Change::Unknown });
+        }
+    }
+
+    // --- nonsense ---
+
+    pub(super) fn malformed(&mut self, rank: Rank, error: DecodeError) {
+        self.event(Event::Nonsense(rank, Nonsense::Malformed(error)));
+    }
+
+    pub(super) fn unexpected(&mut self, rank: Rank, what: &'static str) {
+        self.event(Event::Nonsense(rank, Nonsense::Unexpected(what)));
+    }
+}

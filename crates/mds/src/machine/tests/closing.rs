@@ -1,0 +1,105 @@
+use core::time::Duration;
+
+use cuttlebone_machine::Machine;
+
+use super::world::*;
+use crate::*;
+
+fn ops(world: &mut World) -> alloc::vec::Vec<(SessionOp, u64)> {
+    let sent = world.sent_of::<ClientSession>(RANK);
+    sent.iter().map(|session| (session.op, session.seq)).collect()
+}
+
+#[test]
+fn closing_counts_the_pushes_and_repeats_itself_with_each() {
+    let mut world = World::open();
+    world.tell(RANK, &ClientCaps::new(CapOp::Grant, Ino(0x77)), 0);
+    world.tell(RANK, &ClientLease::new(LeaseAction::Revoke, Ino::ROOT, "x".into(), 1), 0);
+    world.tell(RANK, &ClientSnap::new(SnapOp::Update, alloc::vec![]), 0);
+    world.tell(RANK, &ClientQuota::default(), 0);
+    world.session(RANK, SessionOp::RenewCaps, 9);
+    world.sent(RANK);
+    world.client.close(world.now);
+    world.drain();
+    assert_eq!(ops(&mut world), [(SessionOp::RequestClose, 4)]);
+    world.tell(RANK, &ClientCaps::new(CapOp::Grant, Ino(0x77)), 0);
+    assert_eq!(ops(&mut world), [(SessionOp::RequestClose, 5)]);
+    world.session(RANK, SessionOp::Close, 0);
+    assert_eq!(world.events(), [Event::Session(RANK, SessionNews::Closed), Event::Closed { clean: true }]);
+    assert!(world.links.is_empty());
+    assert_eq!(world.client.poll_timeout(), None);
+}
+
+#[test]
+fn a_push_that_cannot_be_read_counts_as_well() {
+    let mut world = World::open();
+    let message = cuttlebone_wire::Message {
+        kind: <ClientCaps as cuttlebone_wire::Body>::KIND,
+        version: 11,
+        ..cuttlebone_wire::Message::default()
+    };
+    world.link(RANK, LinkNews::Message(message));
+    assert!(matches!(&world.events()[..], [Event::Nonsense(RANK, Nonsense::Malformed(_))]));
+    world.client.close(world.now);
+    world.drain();
+    assert_eq!(ops(&mut world), [(SessionOp::RequestClose, 1)]);
+}
+
+#[test]
+fn closing_gives_everything_back_and_waits_for_commits() {
+    let mut world = World::open();
+    let made = world.mkdir("a", 0x1000, false);
+    let waiting = world.ask(Call::GetAttr { target: Ino::ROOT.into(), want: CapBits::STAT });
+    world.sent(RANK);
+    world.events();
+    world.client.close(world.now);
+    world.drain();
+    assert_eq!(ops(&mut world), [(SessionOp::RequestFlushMdLog, 0)]);
+    world.commit(RANK, made);
+    assert_eq!(ops(&mut world), [], "an answer is still under way");
+    world.answer(RANK, waiting, -2, true, &Trace::default());
+    let sent = world.sent(RANK);
+    let kinds: alloc::vec::Vec<u16> = sent.iter().map(|message| message.kind.0).collect();
+    assert_eq!(kinds, [0x313, 22], "capabilities, then the request to close");
+    assert!(matches!(
+        world.client.request(world.now, Call::LookupParent { ino: Ino(1) }, Caller::default()),
+        Err(NotTaken::Closed)
+    ));
+}
+
+#[test]
+fn what_was_not_sent_is_refused_when_the_client_closes() {
+    let mut world = World::new(Config::default());
+    let tid = world.ask(Call::GetAttr { target: Ino::ROOT.into(), want: CapBits::STAT });
+    world.client.close(world.now);
+    world.drain();
+    let events = world.events();
+    let refused = Event::Answer { tid, result: Err(Error::Closed), durability: Durability::Committed };
+    assert_eq!(events, [refused, Event::Closed { clean: true }]);
+}
+
+#[test]
+fn a_server_that_does_not_close_is_left_to_its_own_time_out() {
+    let mut world = World::open();
+    world.client.close(world.now);
+    world.drain();
+    world.pass(Duration::from_secs(9));
+    assert_eq!(world.events(), []);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.events(), [Event::Closed { clean: false }]);
+    assert!(world.links.is_empty());
+}
+
+#[test]
+fn a_server_that_is_replaced_while_closing_is_told_so() {
+    let mut world = World::open();
+    world.client.close(world.now);
+    world.drain();
+    world.rank(RANK, MdsState::RECONNECT, 2);
+    world.ready(RANK);
+    world.accept(RANK);
+    // It would wait for us through the whole of its window otherwise, and everybody else with it.
+    assert_eq!(ops(&mut world), [(SessionOp::RequestClose, 0)]);
+    world.session(RANK, SessionOp::Close, 0);
+    assert_eq!(world.events().last(), Some(&Event::Closed { clean: true }));
+}

@@ -1,0 +1,166 @@
+use super::world::*;
+use crate::*;
+
+#[test]
+fn a_recall_is_obeyed_at_once() {
+    let mut world = World::open();
+    for ino in 0..150 {
+        world.mkdir("a", 0x1000 + ino, true);
+    }
+    world.events();
+    world.sent(RANK);
+    let mut recall = ClientSession::new(SessionOp::RecallState, 0);
+    recall.max_caps = 100;
+    world.tell(RANK, &recall, 0);
+    assert_eq!(world.client.remembered().held, 100);
+    let [release] = &world.sent_of::<ClientCapRelease>(RANK)[..] else { panic!("one batch") };
+    assert_eq!(release.caps.len(), 51);
+    assert_eq!(world.events(), [Event::Session(RANK, SessionNews::Recalled { caps_max: 100 })]);
+}
+
+#[test]
+fn a_flush_is_acknowledged_behind_what_was_to_be_given_back() {
+    let mut world = World::open();
+    world.mkdir("a", 0x1000, true);
+    world.client.forget(world.now, Ino(0x1000));
+    world.drain();
+    world.sent(RANK);
+    world.session(RANK, SessionOp::FlushMsg, 6);
+    let sent = world.sent(RANK);
+    let kinds: alloc::vec::Vec<u16> = sent.iter().map(|message| message.kind.0).collect();
+    assert_eq!(kinds, [0x313, 22]);
+    let (ack, _) = <ClientSession as cuttlebone_wire::Body>::decode(&sent[1]).unwrap();
+    assert_eq!((ack.op, ack.seq), (SessionOp::FlushMsgAck, 6));
+}
+
+#[test]
+fn no_more_is_in_flight_than_the_window_admits() {
+    let limits = Limits { in_flight_min: 1, in_flight_max: 8, ..Limits::default() };
+    let mut world = World::open_with(Config { limits, ..Config::default() });
+    let first = world.ask(Call::LookupIno { ino: Ino(5), want: CapBits::PIN });
+    for ino in 0..20 {
+        world.ask(Call::LookupIno { ino: Ino(ino), want: CapBits::PIN });
+    }
+    let window = world.client.window(RANK);
+    assert_eq!(world.sent(RANK).len(), window);
+    world.answer(RANK, first, -116, true, &Trace::default());
+    assert_eq!(world.sent(RANK).len(), world.client.window(RANK) - (window - 1));
+}
+
+#[test]
+fn a_lock_that_waits_does_not_keep_others_from_being_sent() {
+    let limits = Limits { in_flight_min: 1, in_flight_max: 1, ..Limits::default() };
+    let mut world = World::open_with(Config { limits, ..Config::default() });
+    let lock = Lock {
+        rule: LockRule::Fcntl,
+        kind: LockKind::Exclusive,
+        owner: 1,
+        pid: 1,
+        start: 0,
+        length: 0,
+        wait: true,
+    };
+    for _ in 0..3 {
+        world.ask(Call::SetLock { ino: Ino::ROOT, lock });
+    }
+    let read = world.ask(Call::LookupIno { ino: Ino(5), want: CapBits::PIN });
+    let sent = world.sent_of::<ClientRequest>(RANK);
+    assert_eq!(sent.len(), 4);
+    assert_eq!(sent[3].oldest_client_tid, read.0, "nor the server from forgetting what is done");
+}
+
+#[test]
+fn what_is_above_the_limits_is_refused() {
+    let limits = Limits { requests_max: 2, syncs_max: 1, ..Limits::default() };
+    let mut world = World::open_with(Config { limits, ..Config::default() });
+    let call = || Call::LookupIno { ino: Ino(5), want: CapBits::PIN };
+    world.ask(call());
+    world.ask(call());
+    assert_eq!(world.client.request(world.now, call(), Caller::default()), Err(NotTaken::Busy));
+}
+
+#[test]
+fn what_a_server_would_not_take_well_is_refused() {
+    let mut world = World::open();
+    let mut check = |call: Call| {
+        let refused = world.client.request(world.now, call.clone(), Caller::default());
+        assert!(matches!(refused, Err(NotTaken::Misuse(_))), "{call:?}");
+    };
+    check(Call::Symlink { entry: entry(Ino::ROOT, "s"), target: "".into() });
+    check(Call::RemoveXattr { ino: Ino::ROOT, name: "".into() });
+    check(Call::GetVxattr { ino: Ino::ROOT, name: "a\0b".into() });
+    check(Call::SetAttr { ino: Ino::ROOT, changes: AttrChanges::default() });
+}
+
+#[test]
+fn a_request_that_was_not_sent_can_be_taken_back() {
+    let mut world = World::new(Config::default());
+    let tid = world.ask(Call::LookupIno { ino: Ino(5), want: CapBits::PIN });
+    assert!(world.client.cancel(tid));
+    world.ready(RANK);
+    world.accept(RANK);
+    assert!(world.sent_of::<ClientRequest>(RANK).is_empty());
+    let tid = world.ask(Call::LookupIno { ino: Ino(5), want: CapBits::PIN });
+    assert!(!world.client.cancel(tid), "the server may have done it");
+}
+
+#[test]
+fn a_full_quota_is_kept_to_by_the_client() {
+    let mut world = World::open();
+    let quota = Quota { max_bytes: 0, max_files: 6 };
+    let full = ClientQuota { ino: Ino::ROOT, rfiles: 4, rsubdirs: 2, quota, ..ClientQuota::default() };
+    world.tell(RANK, &full, 0);
+    let tid = world.ask(Call::Mkdir { entry: entry(Ino::ROOT, "a"), mode: 0o755 });
+    let refused = Error::Refused(Errno::EDQUOT);
+    assert!(
+        matches!(&world.events()[..], [Event::Answer { tid: t, result: Err(e), .. }] if *t == tid && *e == refused)
+    );
+    let room = ClientQuota { rfiles: 3, ..full };
+    world.tell(RANK, &room, 0);
+    world.ask(Call::Mkdir { entry: entry(Ino::ROOT, "a"), mode: 0o755 });
+    assert_eq!(world.events(), []);
+}
+
+#[test]
+fn an_old_server_is_not_asked_for_virtual_attributes() {
+    let mut world = World::new(Config::default());
+    let tid = world.ask(Call::GetVxattr { ino: Ino::ROOT, name: "ceph.dir.pin".into() });
+    world.ready(RANK);
+    let mut open = ClientSession::new(SessionOp::Open, 0);
+    open.features = cuttlebone_wire::FeatureSet::from_bits(0..=13);
+    world.tell(RANK, &open, 0);
+    assert!(world.sent_of::<ClientRequest>(RANK).is_empty());
+    let refused = Err(Error::Refused(Errno::EOPNOTSUPP));
+    assert!(world.events().contains(&Event::Answer {
+        tid,
+        result: refused,
+        durability: Durability::Committed
+    }));
+}
+
+#[test]
+fn a_lying_server_cannot_make_us_remember_without_end() {
+    let limits = Limits {
+        caps_max: 16,
+        inodes_max: 16,
+        dentries_max: 16,
+        realms_max: 16,
+        fragments_max: 4,
+        ..Limits::default()
+    };
+    let mut world = World::open_with(Config { limits, ..Config::default() });
+    for round in 0..100_u64 {
+        let tid = world.ask(Call::LookupIno { ino: Ino(5), want: CapBits::PIN });
+        let bits = if round % 2 == 0 { CapBits::STAT } else { CapBits::NONE };
+        let dir = inode(0x10_000 + round, DIR_MODE, bits, 1);
+        let text = alloc::format!("name{round}");
+        let trace = Trace { dentry: Some(dentry(dir, &text, lease(1))), target: None };
+        let realm = SnapRealm { ino: Ino(0x20_000 + round), ..SnapRealm::default() };
+        let reply = ClientReply { safe: true, ..ClientReply::default() };
+        let reply = reply.with_trace(&trace, ReplyForm::Versioned).with_realms(&[realm]);
+        world.tell(RANK, &reply, tid.0);
+    }
+    let remembered = world.client.remembered();
+    assert!(remembered.inodes <= 32 && remembered.held <= 16, "{remembered:?}");
+    assert!(remembered.names <= 16 && remembered.realms <= 17, "{remembered:?}");
+}

@@ -1,0 +1,236 @@
+use core::time::Duration;
+
+use super::world::*;
+use crate::*;
+
+const OTHER: Rank = Rank(1);
+
+/// Two ranks, with a session with the first.
+fn two() -> World {
+    let mut world = World::open();
+    world.rank(OTHER, MdsState::ACTIVE, 1);
+    world
+}
+
+fn forward(dest: Rank, forwards: u32) -> ClientRequestForward {
+    ClientRequestForward { dest, forwards, must_resend: true }
+}
+
+#[test]
+fn a_forward_is_followed_with_the_same_number() {
+    let mut world = two();
+    let tid = world.ask(Call::Mkdir { entry: entry(Ino::ROOT, "a"), mode: 0o755 });
+    world.sent(RANK);
+    world.tell(RANK, &forward(OTHER, 1), tid.0);
+    world.ready(OTHER);
+    world.accept(OTHER);
+    let sent = world.sent(OTHER);
+    let message = sent.last().unwrap();
+    assert_eq!(message.tid, tid.0);
+    let (request, _) = <ClientRequest as cuttlebone_wire::Body>::decode(message).unwrap();
+    assert_eq!((request.forwards, request.retries), (1, 0));
+    // What the first rank still says is late.
+    world.answer(RANK, tid, 0, true, &Trace::default());
+    world.tell(RANK, &forward(RANK, 1), tid.0);
+    assert_eq!(world.client.unfinished(), 1);
+    world.answer(OTHER, tid, 0, true, &Trace::default());
+    assert_eq!(world.client.unfinished(), 0);
+}
+
+#[test]
+fn ranks_that_forward_in_a_circle_are_given_up() {
+    let mut world = two();
+    let tid = world.ask(Call::Mkdir { entry: entry(Ino::ROOT, "a"), mode: 0o755 });
+    world.tell(RANK, &forward(OTHER, 1), tid.0);
+    world.ready(OTHER);
+    world.accept(OTHER);
+    for forwards in 2..=256 {
+        let (from, to) = if forwards % 2 == 0 { (OTHER, RANK) } else { (RANK, OTHER) };
+        world.tell(from, &forward(to, forwards), tid.0);
+    }
+    let events = world.events();
+    let given_up = Err(Error::TooManyForwards(255));
+    assert!(events.contains(&Event::Answer { tid, result: given_up, durability: Durability::Committed }));
+}
+
+#[test]
+fn a_forward_to_a_rank_that_does_not_exist_is_not_waited_on() {
+    let mut world = two();
+    let tid = world.ask(Call::LookupIno { ino: Ino::ROOT, want: CapBits::PIN });
+    world.sent(RANK);
+    world.tell(RANK, &forward(Rank(77), 1), tid.0);
+    assert_eq!(world.sent_of::<ClientRequest>(RANK).len(), 1, "back to who is known to serve it");
+}
+
+/// Tells of a fragment of the root with this authority and these replicas.
+fn learn(world: &mut World, auth: Rank, replicas: &[Rank]) {
+    let tid = world.ask(Call::Lookup { entry: entry(Ino::ROOT, "x"), want: CapBits::PIN });
+    let root = inode(1, DIR_MODE, CapBits::STAT, 2);
+    let mut dentry = dentry(root, "x", lease(1));
+    dentry.frag = DirStat { auth, dist: replicas.to_vec(), ..DirStat::default() };
+    world.answer(RANK, tid, -2, true, &Trace { dentry: Some(dentry), target: None });
+    world.sent(RANK);
+    world.events();
+}
+
+#[test]
+fn a_change_goes_to_the_authority_and_a_question_to_any_replica() {
+    let mut world = two();
+    learn(&mut world, OTHER, &[RANK]);
+    world.ask(Call::Lookup { entry: entry(Ino::ROOT, "b"), want: CapBits::PIN });
+    assert_eq!(world.sent_of::<ClientRequest>(RANK).len(), 1);
+    world.ask(Call::Mkdir { entry: entry(Ino::ROOT, "a"), mode: 0o755 });
+    assert!(world.sent(RANK).is_empty());
+    assert_eq!(world.dialled.last().map(|(rank, _)| *rank), Some(OTHER));
+}
+
+#[test]
+fn questions_are_spread_over_the_replicas() {
+    let mut world = two();
+    learn(&mut world, RANK, &[RANK, OTHER]);
+    world.ask(Call::Mkdir { entry: entry(Ino::ROOT, "a"), mode: 0o755 });
+    for at in 0..100 {
+        let text = alloc::format!("name{at}");
+        world.ask(Call::Lookup { entry: entry(Ino::ROOT, &text), want: CapBits::PIN });
+    }
+    world.ready(OTHER);
+    world.accept(OTHER);
+    let (first, second) =
+        (world.sent_of::<ClientRequest>(RANK).len(), world.sent_of::<ClientRequest>(OTHER).len());
+    assert_eq!(first + second, 101);
+    assert!(first > 20 && second > 20, "{first} {second}");
+}
+
+#[test]
+fn what_waits_for_a_rank_that_was_stopped_goes_elsewhere() {
+    let mut world = two();
+    learn(&mut world, OTHER, &[]);
+    let tid = world.ask(Call::Mkdir { entry: entry(Ino::ROOT, "a"), mode: 0o755 });
+    world.map.ranks.retain(|rank| *rank != OTHER);
+    world.map.stopped.push(OTHER);
+    world.fail(OTHER);
+    let sent = world.sent(RANK);
+    assert_eq!(sent.last().map(|message| message.tid), Some(tid.0));
+    assert_eq!(world.client.session_state(OTHER), "closed");
+}
+
+#[test]
+fn without_a_rank_that_serves_everything_waits_for_a_map() {
+    let mut world = World::new(Config::default());
+    world.rank(RANK, MdsState::REPLAY, 2);
+    world.ask(Call::LookupIno { ino: Ino(5), want: CapBits::PIN });
+    assert!(world.dialled.is_empty());
+    world.rank(RANK, MdsState::ACTIVE, 2);
+    assert_eq!(world.dialled.len(), 1);
+}
+
+#[test]
+fn an_old_map_changes_nothing() {
+    let mut world = two();
+    let newest = world.map.clone();
+    world.fail(RANK);
+    world.events();
+    world.map = newest;
+    world.tell_map();
+    assert!(world.links.is_empty(), "rank 0 is still nobody's");
+}
+
+/// A directory that rank 0 gave, on its way to rank 1.
+fn moving() -> World {
+    let mut world = two();
+    world.mkdir("a", 0x1000, true);
+    world.sent(RANK);
+    world.events();
+    world
+}
+
+fn export() -> ClientCaps {
+    let mut export = ClientCaps::new(CapOp::Export, Ino(0x1000));
+    export.cap_id = CapId(1);
+    export.peer = CapPeer { cap_id: CapId(3), seq: 1, mseq: 1, rank: OTHER, flags: 0 };
+    export
+}
+
+fn import(caps: CapBits) -> ClientCaps {
+    let mut import = ClientCaps::new(CapOp::Import, Ino(0x1000));
+    import.cap_id = CapId(3);
+    import.caps = caps;
+    import.seq = 1;
+    import.mseq = 1;
+    import.realm = Ino::ROOT;
+    import.peer = CapPeer { cap_id: CapId(1), seq: 1, mseq: 0, rank: RANK, flags: CapGrant::RELEASE };
+    import
+}
+
+#[test]
+fn a_capability_moves_whichever_rank_tells_first() {
+    let caps = CapBits::STAT;
+    // As seen: the export opens the session, and the import comes in it.
+    let mut world = moving();
+    world.tell(RANK, &export(), 0);
+    assert_eq!(world.dialled.last().map(|(rank, _)| *rank), Some(OTHER));
+    world.ready(OTHER);
+    world.accept(OTHER);
+    world.tell(OTHER, &import(caps), 0);
+    assert_eq!(world.client.caps(world.now, Ino(0x1000)), caps);
+    assert!(world.client.generations(RANK, Ino(0x1000)).is_none());
+    world.pass(Duration::from_secs(1));
+    assert!(world.sent_of::<ClientCapRelease>(RANK).is_empty(), "what was exported is not released");
+
+    // The other way round.
+    let mut world = moving();
+    world.client.watch(world.now, Ino(0x1000)).unwrap();
+    let tid = world.ask(Call::Mkdir { entry: entry(Ino::ROOT, "b"), mode: 0o755 });
+    world.tell(RANK, &forward(OTHER, 1), tid.0);
+    world.ready(OTHER);
+    world.accept(OTHER);
+    world.sent(RANK);
+    world.tell(OTHER, &import(caps), 0);
+    assert!(world.client.generations(RANK, Ino(0x1000)).is_none());
+    world.tell(RANK, &export(), 0);
+    assert_eq!(world.client.caps(world.now, Ino(0x1000)), caps);
+    let [update] = &world.sent_of::<ClientCaps>(OTHER)[..] else { panic!("what is wanted is told") };
+    assert_eq!(update.wanted, CapBits::STAT);
+}
+
+#[test]
+fn an_import_of_what_we_gave_up_goes_back() {
+    let mut world = moving();
+    world.tell(RANK, &export(), 0);
+    world.ready(OTHER);
+    world.accept(OTHER);
+    world.client.forget(world.now, Ino(0x1000));
+    world.sent(OTHER);
+    world.tell(OTHER, &import(CapBits::STAT), 0);
+    let releases = world.sent_of::<ClientCapRelease>(OTHER);
+    assert_eq!(releases.last().map(|release| release.caps[0].cap_id), Some(CapId(3)));
+    assert_eq!(world.client.caps(world.now, Ino(0x1000)), CapBits::NONE);
+}
+
+#[test]
+fn a_request_below_a_moved_directory_goes_to_its_new_rank() {
+    let mut world = moving();
+    world.tell(RANK, &export(), 0);
+    world.ready(OTHER);
+    world.accept(OTHER);
+    world.tell(OTHER, &import(CapBits::STAT), 0);
+    world.sent(OTHER);
+    world.ask(Call::Mkdir { entry: entry(Ino(0x1000), "below"), mode: 0o755 });
+    assert_eq!(world.sent_of::<ClientRequest>(OTHER).len(), 1);
+}
+
+#[test]
+fn a_session_that_was_opened_by_force_is_used() {
+    let mut world = two();
+    world.tell(RANK, &forward(OTHER, 1), 0);
+    learn(&mut world, OTHER, &[]);
+    // The rank is not active for us yet, so that we have not asked; but it says OPEN.
+    world.rank(OTHER, MdsState::REJOIN, 1);
+    world.ask(Call::Mkdir { entry: entry(Ino::ROOT, "a"), mode: 0o755 });
+    assert!(!world.links.contains_key(&OTHER));
+    world.rank(OTHER, MdsState::ACTIVE, 1);
+    world.ready(OTHER);
+    world.accept(OTHER);
+    world.accept(OTHER);
+    assert_eq!(world.sent_of::<ClientRequest>(OTHER).len(), 1);
+}

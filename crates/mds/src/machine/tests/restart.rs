@@ -1,0 +1,241 @@
+use core::time::Duration;
+
+use super::world::*;
+use crate::*;
+
+/// Takes a rank from one run to the next, up to the state in which clients reconnect.
+fn restart(world: &mut World) {
+    world.fail(RANK);
+    world.rank(RANK, MdsState::REPLAY, 2);
+    assert!(world.links.is_empty(), "nothing to say to a server that reads its journal");
+    world.rank(RANK, MdsState::RECONNECT, 2);
+    world.ready(RANK);
+}
+
+#[test]
+fn a_successor_hears_replays_then_questions_then_what_we_hold() {
+    let mut world = World::open();
+    let made = world.mkdir("a", 0x1000, false);
+    let asked = world.ask(Call::Mkdir { entry: entry(Ino::ROOT, "b"), mode: 0o755 });
+    world.events();
+    restart(&mut world);
+    let sent = world.sent(RANK);
+    let [replay, again, reconnect] = &sent[..] else { panic!("three messages: {sent:?}") };
+
+    assert_eq!(replay.tid, made.0);
+    let (replay, _) = ClientRequest::decode(replay).unwrap();
+    assert!(replay.flags.contains(RequestFlags::REPLAY));
+    assert_eq!((replay.retries, replay.ino), (1, Ino(0x1000)), "the number that we showed");
+    assert_eq!((replay.path.path.as_ref(), replay.releases.len()), (&b"a"[..], 0));
+
+    assert_eq!(again.tid, asked.0);
+    let (again, _) = ClientRequest::decode(again).unwrap();
+    assert!(!again.flags.contains(RequestFlags::REPLAY));
+    assert_eq!((again.retries, again.ino, again.releases.len()), (1, Ino::NONE, 0));
+    assert_eq!(again.oldest_client_tid, made.0, "what may be replayed must not be forgotten");
+
+    let (reconnect, _) = ClientReconnect::decode(reconnect).unwrap();
+    let listed: alloc::vec::Vec<_> = reconnect
+        .caps
+        .iter()
+        .map(|(ino, cap)| (ino.0, cap.path_base.0, cap.path.to_vec(), cap.issued))
+        .collect();
+    let expected = [(1, 0, b"".to_vec(), CapBits::STAT), (0x1000, 1, b"a".to_vec(), CapBits::STAT)];
+    // The second mkdir gave the shared bit of the root's entries back, since the server would have to take it.
+    let without = CapBits::STAT.without(CapBits::FILE_SHARED);
+    assert_eq!(listed[0], (1, 0, b"".to_vec(), without));
+    assert_eq!(listed[1], expected[1]);
+}
+
+use cuttlebone_wire::Body;
+
+#[test]
+fn a_reconnect_ends_with_commits_and_answers() {
+    let mut world = World::open();
+    let made = world.mkdir("a", 0x1000, false);
+    let asked = world.ask(Call::Mkdir { entry: entry(Ino::ROOT, "b"), mode: 0o755 });
+    world.events();
+    restart(&mut world);
+    world.accept(RANK);
+    assert_eq!(
+        world.events(),
+        [Event::Session(RANK, SessionNews::Down), Event::Session(RANK, SessionNews::Reconnected { caps: 2 })]
+    );
+    let later = world.ask(Call::Mkdir { entry: entry(Ino::ROOT, "c"), mode: 0o755 });
+    world.sent(RANK);
+    world.rank(RANK, MdsState::REJOIN, 2);
+    world.rank(RANK, MdsState::CLIENTREPLAY, 2);
+    world.commit(RANK, made);
+    assert_eq!(world.events(), [Event::Committed(made)]);
+    assert!(world.sent_of::<ClientRequest>(RANK).is_empty(), "nothing new before the rank is active");
+    world.rank(RANK, MdsState::ACTIVE, 2);
+    let [request] = &world.sent(RANK)[..] else { panic!("the request that waited") };
+    assert_eq!(request.tid, later.0);
+    world.answer(RANK, asked, 0, true, &Trace::default());
+    assert!(matches!(&world.events()[..], [Event::Answer { tid, .. }] if *tid == asked));
+}
+
+#[test]
+fn a_map_that_skips_states_is_enough() {
+    let mut world = World::open();
+    let made = world.mkdir("a", 0x1000, false);
+    world.rank(RANK, MdsState::ACTIVE, 2);
+    assert_eq!(world.dialled.last(), Some(&(RANK, addrs(6800, 2))));
+    world.ready(RANK);
+    let sent = world.sent(RANK);
+    assert_eq!(sent.iter().map(|message| message.tid).collect::<alloc::vec::Vec<_>>(), [made.0, 0]);
+}
+
+#[test]
+fn coming_too_late_loses_what_was_not_committed_and_nothing_else() {
+    let mut world = World::open();
+    let made = world.mkdir("a", 0x1000, false);
+    let asked = world.ask(Call::Mkdir { entry: entry(Ino::ROOT, "b"), mode: 0o755 });
+    world.events();
+    world.rank(RANK, MdsState::ACTIVE, 2);
+    world.ready(RANK);
+    world.session(RANK, SessionOp::Close, 0);
+    let events = world.events();
+    let lost = Error::Uncommitted { rank: RANK };
+    assert!(
+        events.contains(&Event::Session(RANK, SessionNews::Lost(LossCause::ReconnectDenied))),
+        "{events:?}"
+    );
+    assert!(events.contains(&Event::Uncommitted(made, lost.clone())), "{events:?}");
+    assert_eq!(world.client.caps(world.now, Ino(0x1000)), CapBits::NONE);
+    // The question goes out again in a new session, and says that it may have been heard before.
+    world.pass(Duration::from_millis(500));
+    world.ready(RANK);
+    world.accept(RANK);
+    let [request] = &world.sent_of::<ClientRequest>(RANK)[..] else { panic!("one request") };
+    assert_eq!((request.path.path.as_ref(), request.retries), (&b"b"[..], 2));
+    world.commit(RANK, asked);
+    // Both the directory and what was made in it fail their next fsync, once.
+    world.events();
+    for ino in [Ino::ROOT, Ino(0x1000)] {
+        let sync = world.client.fsync(ino).unwrap();
+        world.drain();
+        assert_eq!(world.events(), [Event::Synced(sync, Err(lost.clone()))]);
+        let sync = world.client.fsync(ino).unwrap();
+        world.drain();
+        assert_eq!(world.events(), [Event::Synced(sync, Ok(()))]);
+    }
+}
+
+#[test]
+fn a_second_restart_during_the_first_replays_again() {
+    let mut world = World::open();
+    let made = world.mkdir("a", 0x1000, false);
+    restart(&mut world);
+    assert_eq!(world.sent(RANK).len(), 2);
+    world.rank(RANK, MdsState::RECONNECT, 3);
+    world.ready(RANK);
+    let sent = world.sent(RANK);
+    assert_eq!(sent.iter().map(|message| message.tid).collect::<alloc::vec::Vec<_>>(), [made.0, 0]);
+    let (replay, _) = ClientRequest::decode(&sent[0]).unwrap();
+    assert_eq!(replay.retries, 2);
+}
+
+#[test]
+fn a_capability_that_was_not_listed_is_dead_by_generation() {
+    let mut world = World::open();
+    world.mkdir("a", 0x1000, true);
+    let (before, _) = world.client.generations(RANK, Ino(0x1000)).unwrap();
+    restart(&mut world);
+    world.accept(RANK);
+    let (after, given) = world.client.generations(RANK, Ino(0x1000)).unwrap();
+    assert_ne!(before.recon, after.recon);
+    assert_eq!(after.standing(given), Standing::Valid, "it was listed");
+    assert_eq!(after.standing(before), Standing::Dead);
+    assert_eq!(world.client.caps(world.now, Ino(0x1000)), CapBits::STAT);
+}
+
+#[test]
+fn what_an_old_link_says_reaches_nobody() {
+    let mut world = World::open();
+    let made = world.mkdir("a", 0x1000, false);
+    let old = world.links[&RANK];
+    world.events();
+    world.fail(RANK);
+    let reply = ClientReply { safe: true, ..ClientReply::default() };
+    let message = reply.message(cuttlebone_wire::Features::PACIFIC, made.0);
+    world.handle(Input::Link(old, LinkNews::Message(message)));
+    assert_eq!(world.events(), [Event::Session(RANK, SessionNews::Down)]);
+    assert_eq!(world.client.unfinished(), 1);
+}
+
+#[test]
+fn a_failed_replay_is_told() {
+    let mut world = World::open();
+    let made = world.mkdir("a", 0x1000, false);
+    restart(&mut world);
+    world.accept(RANK);
+    world.events();
+    world.answer(RANK, made, -5, true, &Trace::default());
+    assert_eq!(world.events(), [Event::Uncommitted(made, Error::Refused(Errno::EIO))]);
+}
+
+#[test]
+fn fsync_waits_for_all_and_writes_the_journal_out_once() {
+    let mut world = World::open();
+    let a = world.mkdir("a", 0x1000, false);
+    let b = world.mkdir("b", 0x1001, false);
+    world.events();
+    world.sent(RANK);
+    let sync = world.client.fsync(Ino::ROOT).unwrap();
+    let second = world.client.fsync(Ino::ROOT).unwrap();
+    world.drain();
+    let sent = world.sent_of::<ClientSession>(RANK);
+    assert_eq!(
+        sent.iter().map(|session| session.op).collect::<alloc::vec::Vec<_>>(),
+        [SessionOp::RequestFlushMdLog]
+    );
+    world.commit(RANK, a);
+    assert_eq!(world.events(), [Event::Committed(a)]);
+    world.commit(RANK, b);
+    let synced = |id| Event::Synced(id, Ok(()));
+    assert_eq!(world.events(), [Event::Committed(b), synced(sync), synced(second)]);
+    let c = world.mkdir("c", 0x1002, false);
+    let third = world.client.fsync(Ino(0x1002)).unwrap();
+    world.drain();
+    assert_eq!(world.sent_of::<ClientSession>(RANK).len(), 1, "what was applied since needs another one");
+    world.events();
+    world.commit(RANK, c);
+    assert!(world.events().contains(&Event::Synced(third, Ok(()))));
+}
+
+#[test]
+fn a_reset_loses_the_session_since_messages_are_lost_with_it() {
+    let mut world = World::open();
+    let made = world.mkdir("a", 0x1000, false);
+    world.events();
+    world.link(RANK, LinkNews::Reset);
+    let events = world.events();
+    assert_eq!(events[0], Event::Session(RANK, SessionNews::Lost(LossCause::Reset)));
+    assert!(matches!(&events[1..], [Event::Uncommitted(tid, _)] if *tid == made), "{events:?}");
+    assert_eq!(world.client.unfinished(), 0);
+}
+
+#[test]
+fn a_link_that_is_resumed_costs_nothing() {
+    let mut world = World::open();
+    world.mkdir("a", 0x1000, false);
+    world.events();
+    world.sent(RANK);
+    world.ready(RANK);
+    assert!(world.sent(RANK).is_empty());
+    assert!(world.events().is_empty());
+    assert_eq!(world.client.caps(world.now, Ino(0x1000)), CapBits::STAT);
+}
+
+#[test]
+fn a_link_that_gives_up_is_dialled_again_after_a_pause() {
+    let mut world = World::new(Config::default());
+    world.ask(Call::GetAttr { target: Ino::ROOT.into(), want: CapBits::STAT });
+    world.link(RANK, LinkNews::Closed);
+    assert_eq!(world.dialled.len(), 1);
+    world.pass(Duration::from_millis(499));
+    assert_eq!(world.dialled.len(), 1);
+    world.pass(Duration::from_millis(1));
+    assert_eq!(world.dialled.len(), 2);
+}

@@ -1,0 +1,146 @@
+//! From a configuration to a node.
+
+use cuttlebone_bucket::engine::{LogEngine, LogError};
+use cuttlebone_bucket::{Bucket, OpenError as BucketError};
+use cuttlebone_driver::Clock;
+use cuttlebone_http::TokioClock;
+use cuttlebone_http::reload::Outcome;
+use cuttlebone_mounttable::{Limits as TableLimits, Principal, SharedTable, Table};
+use cuttlebone_tokens::{EpochStoreError, FileEpochs, Registry, Rules};
+
+use super::{Config, check};
+use crate::clock::now;
+use crate::{
+    BackupConfig, BuildError, Face, Follow, MonSync, Node, NodeBucket, PaceConfig, Provider, Publish,
+    Replicas, RequesterConfig,
+};
+
+/// Why what a configuration names could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The bucket's disk.
+    #[error("bucket.dir")]
+    Disk(#[from] LogError),
+    /// The bucket itself.
+    #[error("bucket.dir")]
+    Bucket(#[from] BucketError),
+    /// The file of epochs.
+    #[error("tokens.dir")]
+    Tokens(#[from] EpochStoreError),
+    /// The bearer token.
+    #[error("http.bearer_file: {0}")]
+    Bearer(String),
+    /// No randomness.
+    #[error("the system has no randomness")]
+    Random(#[source] getrandom::Error),
+    /// A thread broke off.
+    #[error("opening the bucket broke off")]
+    BrokeOff,
+    /// The parts do not fit together, which the configuration should have told.
+    #[error("the parts do not fit together")]
+    Build(#[from] BuildError),
+}
+
+impl Config {
+    /// Opens what is on disk, and puts the node together; warm-up happens here. `reload` is what its HTTP face calls to
+    /// have the configuration read anew.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] says what could not be opened. Nothing is bound or dialled yet.
+    pub async fn open(
+        &self,
+        reload: Option<impl Fn() -> Outcome + Send + Sync + 'static>,
+    ) -> Result<Node, OpenError> {
+        let mut builder = Node::builder().name(&self.name).deadlines(self.stop);
+        if let Some(copy) = &self.copy {
+            builder = builder.copy(copy);
+        }
+        if self.bucket.is_some() {
+            builder = builder.bucket(self.open_bucket().await?);
+        }
+        builder = builder.tokens(self.open_registry().await?);
+        if let Some(links) = &self.links {
+            builder = builder.listen(links.listen);
+            if let Some(addrs) = &links.advertise {
+                builder = builder.advertise(addrs.clone());
+            }
+            if links.provide {
+                builder = builder.sink(Provider::new().called(&self.name));
+            }
+            if links.replicas {
+                builder = builder.sink(Replicas::new());
+            }
+        }
+        if let Some(monsync) = &self.monsync {
+            let monitors: Vec<_> = monsync.monitors.iter().cloned().map(Into::into).collect();
+            let pace = PaceConfig { bytes_per_second: monsync.rate_bytes_max, ..PaceConfig::default() };
+            let requester = RequesterConfig { pace, ..RequesterConfig::default() };
+            let config = BackupConfig { requester, ..BackupConfig::new(monitors.clone(), "") };
+            let source = MonSync::from(monitors).with_config(config);
+            builder = builder.source(source.every(monsync.every).vbucket(monsync.vbucket));
+        }
+        if let Some(origin) = self.follow {
+            builder = builder.source(Follow::node(origin));
+        }
+        if let Some(publish) = &self.publish {
+            builder = builder.publish(self.publisher(publish));
+        }
+        if let Some(http) = &self.http {
+            let bearer =
+                http.bearer_file.as_deref().map(check::bearer).transpose().map_err(OpenError::Bearer)?;
+            let (lease, connections_max) = (http.lease, http.connections_max);
+            let config = cuttlebone_http::Config {
+                lease,
+                connections_max,
+                bearer,
+                ..cuttlebone_http::Config::default()
+            };
+            let mut face = Face::listening(http.listen.clone()).with_config(config);
+            if let Some(reload) = reload {
+                face = face.with_reload(reload);
+            }
+            builder = builder.status(face);
+        }
+        Ok(builder.build()?)
+    }
+
+    async fn open_bucket(&self) -> Result<NodeBucket, OpenError> {
+        let Some(bucket) = self.bucket.clone() else { return Err(OpenError::BrokeOff) };
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed).map_err(OpenError::Random)?;
+        let open = move || -> Result<NodeBucket, OpenError> {
+            let disk = LogEngine::open(&bucket.dir)?;
+            Ok(Bucket::open(disk, bucket.limits, now(&Clock::start()), u64::from_ne_bytes(seed))?)
+        };
+        tokio::task::spawn_blocking(open).await.map_err(|_| OpenError::BrokeOff)?
+    }
+
+    /// Without a directory epochs do not survive a restart; a node that nobody drives needs none.
+    async fn open_registry(&self) -> Result<Registry, OpenError> {
+        let Some(tokens) = &self.tokens else {
+            return Ok(Registry::new(cuttlebone_tokens::Config::default(), TokioClock::new()));
+        };
+        let recovery = self.http.as_ref().map_or_else(Default::default, |http| http.lease);
+        let rules = Rules { drain_max: tokens.drain, ..Rules::default() };
+        let config = cuttlebone_tokens::Config { rules, recovery, ..cuttlebone_tokens::Config::default() };
+        Ok(Registry::open(config, TokioClock::new(), FileEpochs::open(&tokens.dir)?).await?)
+    }
+
+    fn publisher(&self, publish: &super::PublishConfig) -> Publish {
+        let who = Principal::new(&self.name);
+        let clock = Clock::start();
+        let table = SharedTable::new(Table::new(TableLimits::private(), who.clone()), move || clock.now());
+        let mut config = cuttlebone_publisher::Config::default();
+        config.period = publish.period;
+        let mut part = Publish::to(table.namespace(who)).with_config(config);
+        for name in &publish.names {
+            part = part.name(name.clone());
+        }
+        if let Some(server) = &publish.server {
+            part = part.server(server.clone());
+        }
+        part
+    }
+}

@@ -1,0 +1,266 @@
+//! A bucket from one node to another: [`Replicas`] serves those who follow, [`Follow`] follows.
+
+use core::future::poll_fn;
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::sync::Arc;
+
+use cuttlebone_driver::{Connection, DriverLimits, dial, nonce};
+use cuttlebone_http::status::{ConnectionStatus, Direction, SourceState};
+use cuttlebone_link::{DialConfig, Event, Timing};
+use cuttlebone_replica::{Consumer, KIND, Limits, Producer};
+use cuttlebone_wire::{EntityAddr, Message};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use crate::builder::missing;
+use crate::clock::until;
+use crate::error::chain;
+use crate::part::{Callers, Guest, Guests, Plan, Running, Sink, Source};
+use crate::{BuildError, Error, Ground, NodeBucket};
+
+/// What the ids of nodes begin with when they follow another one. A node greets nobody else, and a node that follows
+/// says nothing before it is greeted: so no stock daemon ever sees a message of ours that it does not know.
+const PREFIX: &str = "cuttlebone.";
+/// Replicas that are served at once: each has a thread.
+const REPLICAS_MAX: usize = 16;
+/// How long a node that was dialled may take to greet.
+const GREET_WITHIN: Duration = Duration::from_secs(10);
+/// How long to wait before the next attempt, at first and at most.
+const RETRY: core::ops::RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(5);
+
+/// Serves the node's bucket to nodes that [`Follow`] it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Replicas {
+    limits: Limits,
+}
+
+impl Replicas {
+    /// With the usual limits.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How much may be on its way to each replica.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits }
+    }
+}
+
+impl Sink for Replicas {
+    fn name(&self) -> &'static str {
+        "replicas"
+    }
+
+    fn callers(&self) -> Callers {
+        Callers::Named(PREFIX.into())
+    }
+
+    fn check(&self, plan: &Plan) -> Result<(), BuildError> {
+        if plan.bucket { Ok(()) } else { Err(missing(self.name(), "a bucket to serve")) }
+    }
+
+    fn run(self: Box<Self>, ground: Ground, mut guests: Guests) -> Running {
+        Box::pin(async move {
+            let Some(bucket) = ground.bucket().cloned() else { return Ok(()) };
+            let places = Arc::new(Semaphore::new(REPLICAS_MAX));
+            loop {
+                let guest = tokio::select! {
+                    guest = guests.next() => guest,
+                    () = ground.stopping() => return Ok(()),
+                };
+                let Some(guest) = guest else { return Ok(()) };
+                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                    tracing::warn!(part = ground.part(), limit = REPLICAS_MAX, "too many replicas");
+                    continue;
+                };
+                let (ground, bucket, limits) = (ground.clone(), bucket.clone(), self.limits);
+                // On a thread that may wait: what is no longer in memory is read from the disk.
+                let runtime = Handle::current();
+                tokio::task::spawn_blocking(move || {
+                    runtime.block_on(serve(guest, bucket, limits, &ground));
+                    drop(place);
+                });
+            }
+        })
+    }
+}
+
+/// One replica, until its link is closed or the node stops.
+async fn serve(guest: Guest, bucket: NodeBucket, limits: Limits, ground: &Ground) {
+    let Guest { ready, connection } = guest;
+    let replica =
+        ready.peer_name.map_or_else(String::new, |name| name.id[PREFIX.len().min(name.id.len())..].into());
+    let address = ready.peer_addrs.to_string();
+    tracing::info!(part = ground.part(), replica, address, "a replica has come");
+    let _shown = ground.connection(ConnectionStatus {
+        peer: replica.clone(),
+        address,
+        direction: Direction::Accepted,
+        purpose: "replication".into(),
+        age_ms: 0,
+    });
+    let mut producer = Producer::new(bucket, &replica, limits);
+    let (outbox, mut inbox) = connection.split();
+    let mut next: Option<Message> = None;
+    let why = loop {
+        tokio::select! {
+            message = poll_fn(|cx| producer.poll_message(cx)), if next.is_none() => next = Some(message),
+            // A clone shares the bytes; dropped half-way, nothing of it is sent, and it is tried again.
+            sent = outbox.send(next.clone().unwrap_or_default()), if next.is_some() => match sent {
+                Ok(()) => next = None,
+                Err(_) => break None,
+            },
+            event = inbox.recv() => match event {
+                Some(Event::Message(message)) if message.kind == KIND => {
+                    if let Err(error) = producer.handle(&message) {
+                        break Some(chain(&error));
+                    }
+                }
+                Some(Event::Message(_) | Event::Ready(_) | Event::Lost(_) | Event::Reset) => {}
+                Some(Event::Closed(how)) => break how.err().map(|error| chain(&error)),
+                None => break None,
+            },
+            () = ground.stopping() => break None,
+        }
+    };
+    tracing::info!(part = ground.part(), replica, why = why.as_deref(), "a replica has gone");
+}
+
+/// Follows another node's bucket: every vbucket that it serves becomes a replica here.
+#[derive(Clone, Debug)]
+pub struct Follow {
+    origin: SocketAddr,
+    limits: Limits,
+}
+
+impl Follow {
+    /// The node that listens there.
+    pub fn node(origin: SocketAddr) -> Self {
+        Self { origin, limits: Limits::default() }
+    }
+
+    /// How much may wait here.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+}
+
+impl Source for Follow {
+    fn name(&self) -> &'static str {
+        "follow"
+    }
+
+    fn check(&self, plan: &Plan) -> Result<(), BuildError> {
+        if plan.bucket { Ok(()) } else { Err(missing(self.name(), "a bucket to follow into")) }
+    }
+
+    fn run(self: Box<Self>, ground: Ground) -> Running {
+        Box::pin(async move {
+            tokio::select! {
+                () = self.follow(&ground) => {}
+                () = ground.stopping() => {}
+            }
+            ground.source(|source| source.state = SourceState::Ended);
+            Ok(())
+        })
+    }
+}
+
+impl Follow {
+    /// One link after another.
+    async fn follow(&self, ground: &Ground) {
+        let Some(bucket) = ground.bucket() else { return };
+        let mut pause = *RETRY.start();
+        loop {
+            ground.source(|source| {
+                source.state = SourceState::Connecting;
+                source.peer = Some(self.origin.to_string());
+            });
+            let mut consumer = Consumer::new(bucket.clone(), self.limits);
+            let error = self.follow_once(&mut consumer, ground).await;
+            let text = chain(&error);
+            tracing::info!(part = ground.part(), origin = %self.origin, error = text, "the link to the origin is lost");
+            ground.source(|source| {
+                source.failures_total += 1;
+                source.last_error = Some(text);
+            });
+            if consumer.is_greeted() {
+                pause = *RETRY.start();
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(*RETRY.end());
+        }
+    }
+
+    /// One link, until it ends; how it did.
+    async fn follow_once(
+        &self,
+        consumer: &mut Consumer<cuttlebone_bucket::engine::LogEngine>,
+        ground: &Ground,
+    ) -> Error {
+        let id = format!("{PREFIX}{}", ground.node());
+        let mut config = DialConfig::client(id, EntityAddr::v2(self.origin), nonce());
+        // The next attempt is ours to make.
+        config.timing = Timing { give_up_after: Duration::ZERO, ..config.timing };
+        let (connection, driver) = dial(config, self.origin, DriverLimits::default());
+        let driver = tokio::spawn(driver);
+        let ended = converse(connection, consumer, ground).await;
+        driver.abort();
+        ended
+    }
+}
+
+async fn converse(
+    connection: Connection,
+    consumer: &mut Consumer<cuttlebone_bucket::engine::LogEngine>,
+    ground: &Ground,
+) -> Error {
+    let (outbox, mut inbox) = connection.split();
+    let clock = ground.clock();
+    let greet_by = tokio::time::Instant::now() + GREET_WITHIN;
+    let mut next: Option<Message> = None;
+    loop {
+        if next.is_none() {
+            next = consumer.poll_message();
+        }
+        let wake = consumer.poll_timeout();
+        let handled = tokio::select! {
+            sent = outbox.send(next.clone().unwrap_or_default()), if next.is_some() => match sent {
+                Ok(()) => {
+                    next = None;
+                    continue;
+                }
+                Err(_) => return Error::LinkClosed,
+            },
+            event = inbox.recv() => match event {
+                Some(Event::Message(message)) if message.kind == KIND => {
+                    let bytes = message.payload_bytes() as u64;
+                    ground.source(|source| source.bytes_total += bytes);
+                    consumer.handle(ground.now(), &message)
+                }
+                Some(Event::Message(_) | Event::Ready(_) | Event::Lost(_) | Event::Reset) => continue,
+                Some(Event::Closed(Err(error))) => return Error::Link(error),
+                Some(Event::Closed(Ok(()))) | None => return Error::LinkClosed,
+            },
+            () = until(&clock, wake) => consumer.handle_timeout(ground.now()),
+            () = tokio::time::sleep_until(greet_by), if !consumer.is_greeted() => {
+                return Error::NoAnswer { what: "greeting of a node", after: GREET_WITHIN };
+            }
+        };
+        if let Err(error) = handled {
+            return error.into();
+        }
+        if consumer.was_current() {
+            ground.source(|source| {
+                source.state = SourceState::Following;
+                source.last_error = None;
+            });
+            ground.ready();
+        } else if consumer.is_greeted() {
+            ground.source(|source| source.state = SourceState::Copying);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+"""A second client: reads one order a line, does it with Ceph's own library, writes one answer a line."""
+
+import json
+import os
+import sys
+
+try:
+    import cephfs
+except ImportError:
+    sys.exit("python3-cephfs is not installed: run `cargo xtask setup`, or `apt-get install python3-cephfs`")
+
+fs = cephfs.LibCephFS(conffile=sys.argv[1])
+fs.mount()
+files = {}
+
+# CEPH_STATX_BASIC_STATS and btime; AT_SYMLINK_NOFOLLOW.
+WANT, NOFOLLOW = 0xFFF, 0x100
+DOTS = (b".", b"..")
+
+
+def stat(path):
+    st = fs.statx(path, WANT, NOFOLLOW)
+    return {
+        "ino": st["ino"],
+        "mode": st["mode"],
+        "nlink": st["nlink"],
+        "uid": st["uid"],
+        "gid": st["gid"],
+        "size": st["size"],
+        "mtime": int(st["mtime"].timestamp()),
+    }
+
+
+def readdir(path):
+    handle, names = fs.opendir(path), []
+    while entry := fs.readdir(handle):
+        if entry.d_name not in DOTS:
+            names.append([entry.d_name.decode(), entry.d_ino])
+    fs.closedir(handle)
+    return sorted(names)
+
+
+def create(path, mode=0o644):
+    fs.close(fs.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
+    return stat(path)["ino"]
+
+
+def hold(path, flags, mode=0o644):
+    """Opens a file and keeps it open, so that this client wants capabilities on it."""
+    files[path] = fs.open(path, flags, mode)
+
+
+def write(path, text):
+    return fs.write(files[path], text.encode(), 0)
+
+
+def drop(path):
+    fs.close(files.pop(path))
+
+
+def mkdir(path, mode=0o755):
+    fs.mkdir(path, mode)
+    return stat(path)["ino"]
+
+
+def statfs():
+    return {key: value for key, value in fs.statfs(b"/").items() if isinstance(value, int)}
+
+
+def batch(op, prefix, count):
+    """Does the same to `count` names, so that a test with many does not wait for as many lines."""
+    for i in range(count):
+        OPS[op](f"{prefix}{i}")
+
+
+def timed(path, count):
+    """Stats one path again and again past its own cache, and answers how long each took, in microseconds."""
+    import time
+
+    took = []
+    for _ in range(count):
+        begin = time.perf_counter()
+        # AT_STATX_FORCE_SYNC
+        fs.statx(path, WANT, NOFOLLOW | 0x2000)
+        took.append((time.perf_counter() - begin) * 1e6)
+    return took
+
+
+def unmount():
+    fs.unmount()
+    fs.shutdown()
+
+
+OPS = {
+    "stat": stat,
+    "readdir": readdir,
+    "create": create,
+    "hold": hold,
+    "write": write,
+    "drop": drop,
+    "mkdir": mkdir,
+    "statfs": statfs,
+    "batch": batch,
+    "timed": timed,
+    "unmount": unmount,
+    "unlink": lambda path: fs.unlink(path),
+    "rmdir": lambda path: fs.rmdir(path),
+    "rename": lambda old, new: fs.rename(old, new),
+    "link": lambda old, new: fs.link(old, new),
+    "symlink": lambda target, path: fs.symlink(target, path),
+    "readlink": lambda path: fs.readlink(path, 4096).decode(),
+    "chmod": lambda path, mode: fs.chmod(path, mode),
+    "chown": lambda path, uid, gid: fs.chown(path, uid, gid),
+    "truncate": lambda path, size: fs.truncate(path, size),
+    "utime": lambda path, atime, mtime: fs.utime(path, (atime, mtime)),
+    "setxattr": lambda path, name, value: fs.lsetxattr(path, name, value.encode(), 0),
+    "getxattr": lambda path, name: fs.lgetxattr(path, name, 65536).decode(),
+    "removexattr": lambda path, name: fs.lremovexattr(path, name),
+    "mksnap": lambda path, name: fs.mksnap(path, name, 0o755),
+    "rmsnap": lambda path, name: fs.rmsnap(path, name),
+    "sync": lambda: fs.sync_fs(),
+}
+
+
+def answer(message):
+    print(json.dumps(message), flush=True)
+
+
+answer({"ok": fs.get_instance_id()})
+for line in sys.stdin:
+    order = json.loads(line)
+    try:
+        answer({"ok": OPS[order["op"]](*order["args"])})
+    except cephfs.OSError as error:
+        answer({"errno": error.errno})
+    if order["op"] == "unmount":
+        break
