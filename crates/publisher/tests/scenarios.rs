@@ -159,7 +159,7 @@ fn the_root_and_what_is_beyond_a_limit_are_refused() {
     let mut config = cuttlebone_publisher::Config::default();
     config.names_max = 2;
     config.entries_max = 3;
-    let mut world = World::with(config, vec![support::SimTable::default()], 1);
+    let mut world = World::with(config, vec![SimTable::default()], 1);
     assert!(world.tell(|core, now| core.add_name(now, &name("//"), Kind::Server)).is_err());
     world.add_name("a");
     world.add_name("b");
@@ -183,7 +183,10 @@ fn ten_thousand_entries_are_refreshed_within_each_period_and_never_in_a_burst() 
     let (calls, mounts) = (world.calls.len(), world.tables[0].mounts);
     world.run(secs(600));
     let mounts = world.tables[0].mounts - mounts;
-    assert!((100_000..170_000).contains(&mounts), "{mounts} refreshes in ten periods, each after 60 to 90 % of one");
+    assert!(
+        (100_000..170_000).contains(&mounts),
+        "{mounts} refreshes in ten periods, each after 60 to 90 % of one"
+    );
     let mut seconds = std::collections::BTreeMap::new();
     for (at, _, work) in &world.calls[calls..] {
         let Work::Mount(batch) = work else { panic!("{work:?}") };
