@@ -159,7 +159,7 @@ fn the_root_and_what_is_beyond_a_limit_are_refused() {
     let mut config = cuttlebone_publisher::Config::default();
     config.names_max = 2;
     config.entries_max = 3;
-    let mut world = World::with(config, vec![support::SimTable::default()], 1);
+    let mut world = World::with(config, vec![SimTable::default()], 1);
     assert!(world.tell(|core, now| core.add_name(now, &name("//"), Kind::Server)).is_err());
     world.add_name("a");
     world.add_name("b");

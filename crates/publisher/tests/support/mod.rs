@@ -215,7 +215,9 @@ impl SimTable {
         if self.refused.contains(&mount.name) {
             return Err(Failure::Refused(Error::NoSuchName));
         }
-        let others = self.entries.iter().find(|((name, _), _)| *name == mount.name);
+        // The least server there is.
+        let first = (mount.name.clone(), server("(!)@0:1"));
+        let others = self.entries.range(first..).next().filter(|((name, _), _)| *name == mount.name);
         if let Some((_, held)) = others
             && held.kind != mount.kind
         {
