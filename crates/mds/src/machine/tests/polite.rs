@@ -77,6 +77,19 @@ fn what_is_above_the_limits_is_refused() {
     world.ask(call());
     world.ask(call());
     assert_eq!(world.client.request(world.now, call(), Caller::default()), Err(NotTaken::Busy));
+
+    let limits = Limits { request_bytes_max: 1000, ..Limits::default() };
+    let mut world = World::open_with(Config { limits, ..Config::default() });
+    let call = |len| Call::SetXattr {
+        ino: Ino::ROOT,
+        name: "user.x".into(),
+        value: alloc::vec![0; len].into(),
+        mode: XattrMode::Either,
+    };
+    let tid = world.ask(call(900));
+    assert_eq!(world.client.request(world.now, call(900), Caller::default()), Err(NotTaken::Busy));
+    world.answer(RANK, tid, 0, true, &Trace::default());
+    world.ask(call(900));
 }
 
 #[test]
