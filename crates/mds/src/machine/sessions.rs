@@ -229,10 +229,20 @@ impl Client {
         // The server had opened it before, and pushed: when another rank exported to it, or after a reset.
         session.pushes = session.pushes.max(message.seq);
         let (asked, was_down) = match session.state {
-            State::Opening { asked } => (asked, false),
-            State::Reconnecting { asked } => (asked, true),
+            // What the server had opened before, it counts from then and not from our question: only a renewal tells
+            // that we are alive.
+            State::Opening { asked } => {
+                let is_new = session.behind == Behind::Nothing && message.seq == 0;
+                (is_new.then_some(asked), false)
+            }
+            State::Reconnecting { asked } => (Some(asked), true),
             // By force, for an import.
-            State::Wanted => (now, false),
+            State::Wanted => (None, false),
+            State::Open if message.seq > 0 => {
+                // The answer to our question. The first one was not, and came from a session that was there before.
+                session.alive_until = now;
+                return self.renew(now, rank);
+            }
             State::Open | State::Closing | State::Down | State::Rejected(_) => return,
         };
         if !message.features.contains(feature::REPLY_ENCODING) {
@@ -244,8 +254,11 @@ impl Client {
         }
         session.was_open = true;
         session.vxattrs = message.features.contains(feature::OP_GETVXATTR);
-        session.keep_alive(asked, timeout);
         session.renewal.timer.set(now + timeout / RENEWALS);
+        match asked {
+            Some(asked) => session.keep_alive(asked, timeout),
+            None => self.renew(now, rank),
+        }
         let news = if was_down {
             let caps = self.cache.iter().filter(|(_, inode)| inode.cap(rank).is_some()).count();
             SessionNews::Reconnected { caps }
