@@ -75,7 +75,7 @@ fn a_lease_is_given_back_as_captured() {
 
 /// The part of the capture that begins with the root: one capability and its realm.
 ///
-/// Source: captured from a reconnection with 16.2.15.
+/// Captured from a reconnection with 16.2.15.
 #[test]
 fn a_reconnect_is_as_captured() {
     let mut world = World::open();
