@@ -30,10 +30,10 @@ impl Client {
         if seq != session.renewal.seq {
             return;
         }
-        let was_dead = !session.is_alive(now);
+        let had_lapsed = session.alive_until != Instant::ZERO && !session.is_alive(now);
         let asked = session.renewal.asked;
         session.keep_alive(asked, timeout);
-        if was_dead && session.is_alive(now) {
+        if had_lapsed && session.is_alive(now) {
             self.session_event(rank, SessionNews::Renewed);
         }
     }

@@ -67,7 +67,7 @@ impl Client {
                 self.drop_link(rank);
                 self.sessions.remove(&rank);
             }
-            State::Opening { .. }
+            State::Opening
             | State::Open
             | State::Wanted
             | State::Rejected(_)

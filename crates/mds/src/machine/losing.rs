@@ -14,7 +14,7 @@ impl Client {
         if self.sessions.get(&rank).is_some_and(|session| session.was_open) {
             self.session_event(rank, SessionNews::Lost(cause));
         }
-        self.lose_state(now, rank);
+        self.lose_state(rank);
         let is_wreck = matches!(cause, LossCause::Reset | LossCause::LinkClosed);
         self.clean &= self.is_running() || is_wreck || cause == LossCause::RankStopped;
         if is_wreck {
@@ -88,12 +88,12 @@ impl Client {
     }
 
     /// Everything that the server knew of us is void.
-    pub(super) fn lose_state(&mut self, now: Instant, rank: Rank) {
+    pub(super) fn lose_state(&mut self, rank: Rank) {
         self.last_recon = self.last_recon.wrapping_add(1);
         let Some(session) = self.sessions.get_mut(&rank) else { return };
         session.generations.recon = self.last_recon;
         session.was_open = false;
-        session.alive_until = now;
+        session.alive_until = Instant::ZERO;
         session.pushes = 0;
         session.read_only = false;
         session.releases.clear();

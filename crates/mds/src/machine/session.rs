@@ -88,9 +88,7 @@ pub(super) enum State {
     /// Somebody wants it; the link or the rank is not ready.
     Wanted,
     /// REQUEST_OPEN was sent.
-    Opening {
-        asked: Instant,
-    },
+    Opening,
     Open,
     /// The rank is being replaced; what we have is kept.
     Down,
@@ -166,7 +164,7 @@ impl Session {
     pub(super) const fn state_name(&self) -> &'static str {
         match self.state {
             State::Wanted => "wanted",
-            State::Opening { .. } => "opening",
+            State::Opening => "opening",
             State::Open => "open",
             State::Down => "down",
             State::Reconnecting { .. } => "reconnecting",
@@ -179,7 +177,7 @@ impl Session {
     pub(super) const fn has_state(&self) -> bool {
         match self.state {
             State::Open | State::Down | State::Reconnecting { .. } | State::Closing => true,
-            State::Wanted | State::Opening { .. } | State::Rejected(_) => false,
+            State::Wanted | State::Opening | State::Rejected(_) => false,
         }
     }
 

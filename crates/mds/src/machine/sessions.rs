@@ -57,7 +57,7 @@ impl Client {
             State::Open => self.pump(now, rank),
             State::Wanted
             | State::Down
-            | State::Opening { .. }
+            | State::Opening
             | State::Reconnecting { .. }
             | State::Closing
             | State::Rejected(_) => {}
@@ -118,7 +118,7 @@ impl Client {
             return;
         }
         let Some(session) = self.sessions.get_mut(&rank) else { return };
-        session.state = State::Opening { asked: now };
+        session.state = State::Opening;
         session.pushes = 0;
         let open = SessionRequest::Open {
             metadata: self.config.metadata.clone(),
@@ -154,7 +154,7 @@ impl Client {
         match session.state {
             State::Open | State::Closing => self.lose_session(now, rank, cause),
             State::Reconnecting { .. } => session.state = State::Down,
-            State::Opening { .. } => {
+            State::Opening => {
                 session.state = State::Wanted;
                 if session.behind == Behind::Nothing {
                     session.behind = Behind::Session;
@@ -228,44 +228,32 @@ impl Client {
         let Some(session) = self.sessions.get_mut(&rank) else { return };
         // The server had opened it before, and pushed: when another rank exported to it, or after a reset.
         session.pushes = session.pushes.max(message.seq);
-        let (asked, was_down) = match session.state {
-            // What the server had opened before, it counts from then and not from our question: only a renewal tells
-            // that we are alive.
-            State::Opening { asked } => {
-                let is_new = session.behind == Behind::Nothing && message.seq == 0;
-                (is_new.then_some(asked), false)
-            }
-            State::Reconnecting { asked } => (Some(asked), true),
-            // By force, for an import.
-            State::Wanted => (None, false),
-            State::Open if message.seq > 0 => {
-                // The answer to our question. The first one was not, and came from a session that was there before.
-                session.alive_until = now;
-                return self.renew(now, rank);
-            }
+        let reconnected = match session.state {
+            State::Reconnecting { asked } => Some(asked),
+            // In the last, by force, for an import.
+            State::Opening | State::Wanted => None,
             State::Open | State::Closing | State::Down | State::Rejected(_) => return,
         };
         if !message.features.contains(feature::REPLY_ENCODING) {
             return self.refuse_session(now, rank, Error::TooOld { rank });
         }
         session.state = State::Open;
-        if mem::replace(&mut session.behind, Behind::Nothing) == Behind::Wreck && !was_down {
+        if mem::replace(&mut session.behind, Behind::Nothing) == Behind::Wreck && reconnected.is_none() {
             return self.ask_to_close(rank);
         }
         session.was_open = true;
         session.vxattrs = message.features.contains(feature::OP_GETVXATTR);
-        session.renewal.timer.set(now + timeout / RENEWALS);
-        match asked {
-            Some(asked) => session.keep_alive(asked, timeout),
-            None => self.renew(now, rank),
-        }
-        let news = if was_down {
+        if let Some(asked) = reconnected {
+            session.keep_alive(asked, timeout);
+            session.renewal.timer.set(now + timeout / RENEWALS);
             let caps = self.cache.iter().filter(|(_, inode)| inode.cap(rank).is_some()).count();
-            SessionNews::Reconnected { caps }
+            self.session_event(rank, SessionNews::Reconnected { caps });
         } else {
-            SessionNews::Opened
-        };
-        self.session_event(rank, news);
+            // The server may have opened it by force long ago, and this be the word of that. Only the answer to a
+            // question of ours tells since when it counts the time.
+            self.session_event(rank, SessionNews::Opened);
+            self.renew(now, rank);
+        }
         self.pump(now, rank);
     }
 
@@ -274,7 +262,7 @@ impl Client {
         match session.state {
             State::Closing => self.on_closed(now, rank),
             State::Reconnecting { .. } => self.on_denied(now, rank),
-            State::Open | State::Opening { .. } => {
+            State::Open | State::Opening => {
                 self.pause_link(now, rank);
                 self.lose_session(now, rank, LossCause::Closed);
             }
@@ -311,7 +299,7 @@ impl Client {
         session.state = State::Rejected(error);
         session.behind = Behind::Nothing;
         if had_state {
-            self.lose_state(now, rank);
+            self.lose_state(rank);
         }
         self.reroute(now, rank);
     }

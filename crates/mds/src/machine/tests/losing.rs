@@ -6,7 +6,7 @@ use crate::*;
 #[test]
 fn a_session_is_renewed_every_quarter_of_its_time() {
     let mut world = World::open();
-    for seq in 1..=3 {
+    for seq in 2..=4 {
         world.pass(Duration::from_secs(15));
         let [renew] = &world.sent_of::<ClientSession>(RANK)[..] else { panic!("one renewal") };
         assert_eq!((renew.op, renew.seq), (SessionOp::RequestRenewCaps, seq));
@@ -19,10 +19,10 @@ fn only_the_answer_to_the_newest_renewal_counts_and_from_when_it_was_asked() {
     let usable = |world: &World| world.client.caps(world.now, Ino::ROOT);
     world.pass(Duration::from_secs(15));
     world.pass(Duration::from_secs(15));
-    world.session(RANK, SessionOp::RenewCaps, 1);
+    world.session(RANK, SessionOp::RenewCaps, 2);
     world.now = world.now + Duration::from_secs(30);
     assert_eq!(usable(&world), CapBits::PIN, "60 s after the opening");
-    world.session(RANK, SessionOp::RenewCaps, 2);
+    world.session(RANK, SessionOp::RenewCaps, 3);
     assert_eq!(usable(&world), CapBits::STAT, "nothing was taken, so all of it counts again");
     assert_eq!(world.events(), [Event::Session(RANK, SessionNews::Renewed)]);
     world.now = world.now + Duration::from_secs(30);
@@ -160,4 +160,21 @@ fn messages_that_only_clients_send_are_nonsense() {
     assert_eq!(events.len(), 3);
     assert!(events.iter().all(|event| matches!(event, Event::Nonsense(RANK, Nonsense::Unexpected(_)))));
     assert!(world.sent(RANK).is_empty());
+}
+
+#[test]
+fn an_opening_by_force_says_nothing_of_how_long_it_is_ago() {
+    let mut world = World::new(Config::default());
+    let tid = world.ask(Call::GetAttr { target: Ino::ROOT.into(), want: CapBits::STAT });
+    world.ready(RANK);
+    world.sent(RANK);
+    let mut open = ClientSession::new(SessionOp::Open, 0);
+    open.features = cuttlebone_wire::FeatureSet::from_bits(0..=18);
+    world.tell(RANK, &open, 0);
+    let root = inode(1, DIR_MODE, CapBits::STAT, 1);
+    world.answer(RANK, tid, 0, true, &Trace { dentry: None, target: Some(root) });
+    assert_eq!(world.client.caps(world.now, Ino::ROOT), CapBits::PIN, "not before a renewal is confirmed");
+    let seq = world.sent_of::<ClientSession>(RANK)[0].seq;
+    world.session(RANK, SessionOp::RenewCaps, seq);
+    assert_eq!(world.client.caps(world.now, Ino::ROOT), CapBits::STAT);
 }

@@ -207,11 +207,23 @@ impl World {
         self.tell(rank, &ClientSession::new(op, seq), 0);
     }
 
-    /// The rank opens the session.
+    /// The rank opens the session, and confirms the renewal that follows, which is then not among what was sent.
     pub(super) fn accept(&mut self, rank: Rank) {
         let mut open = ClientSession::new(SessionOp::Open, 0);
         open.features = FeatureSet::from_bits(0..=18);
         self.tell(rank, &open, 0);
+        let Some(sent) = self.links.get(&rank).and_then(|link| self.sent.get_mut(link)) else { return };
+        let mut renewals = Vec::new();
+        sent.retain(|message| {
+            let session =
+                (message.kind == ClientSession::KIND).then(|| ClientSession::decode(message).unwrap().0);
+            let renewal = session.filter(|session| session.op == SessionOp::RequestRenewCaps);
+            renewals.extend(renewal.as_ref().map(|renewal| renewal.seq));
+            renewal.is_none()
+        });
+        for seq in renewals {
+            self.session(rank, SessionOp::RenewCaps, seq);
+        }
     }
 
     pub(super) fn answer(&mut self, rank: Rank, tid: Tid, result: i32, safe: bool, trace: &Trace) {
