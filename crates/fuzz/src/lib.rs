@@ -8,6 +8,7 @@ mod auth;
 mod cli;
 mod link;
 mod mds;
+mod mds_client;
 mod mon;
 mod monsync;
 mod mounttable;
@@ -37,6 +38,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "cli_reencode", run: cli::reencode },
     Target { name: "link_client", run: link::client },
     Target { name: "link_server", run: link::server },
+    Target { name: "mds_client", run: mds_client::client },
     Target { name: "mds_map", run: mds::map },
     Target { name: "mds_message", run: mds::message },
     Target { name: "mds_reply", run: mds::reply },

@@ -109,10 +109,10 @@ impl Client {
     pub(super) fn on_closed(&mut self, now: Instant, rank: Rank) {
         self.drop_link(rank);
         if let Some(session) = self.sessions.get_mut(&rank)
-            && !session.was_open
-            && !session.queue.is_empty()
+            && (session.behind == Behind::Session || !session.was_open && !session.queue.is_empty())
         {
             session.state = State::Wanted;
+            session.was_open = false;
             session.pushes = 0;
             self.progress(now, rank);
             return;

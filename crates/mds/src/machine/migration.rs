@@ -2,7 +2,7 @@ use cuttlebone_machine::Instant;
 
 use super::Client;
 use super::cap::{Cap, Issue, Standing, is_after};
-use super::session::Behind;
+use super::session::{Behind, State};
 use crate::message::ClientCaps;
 use crate::{CapGrant, Rank};
 
@@ -16,10 +16,12 @@ impl Client {
         let is_other = self.ranks.is_expected(peer.rank) && peer.rank != rank;
         if is_other {
             self.want_session(now, peer.rank);
-            if let Some(session) = self.sessions.get_mut(&peer.rank).filter(|session| !session.was_open)
+            if let Some(session) = self.sessions.get_mut(&peer.rank)
+                && (!session.was_open || session.state == State::Closing)
                 && session.behind == Behind::Nothing
             {
-                // It opened one by force, whether we still have what it imports or not.
+                // It opened one by force, whether we still have what it imports or not; perhaps just behind the end of
+                // the one that we are closing.
                 session.behind = Behind::Session;
             }
         }
