@@ -4,7 +4,7 @@ use cuttlebone_fs::{FileSystem, FsConfig, Place};
 use cuttlebone_wire::EntityAddr;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> Result<(), Box<dyn core::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let (Some(monitor), Some(root)) = (arguments.next(), arguments.next()) else {
         return Err("usage: walk MONITOR PATH, such as: walk v2:127.0.0.1:3300 /".into());
