@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use hyper::body::{Frame, SizeHint};
+use hyper::body::{Body as _, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::config::{Config, Network};
@@ -45,8 +45,13 @@ pub(crate) async fn civil(
         return Err(Refusal::another_host());
     }
     let deadline = Instant::now() + config.head_timeout;
-    let request = request.map(|body| Body::new(InTime { body, late: Box::pin(sleep_until(deadline)) }));
-    Ok(next.run(request).await)
+    let in_time = |body: Body| {
+        if body.is_end_stream() {
+            return body;
+        }
+        Body::new(InTime { body, late: Box::pin(sleep_until(deadline)) })
+    };
+    Ok(next.run(request.map(in_time)).await)
 }
 
 /// A browser names the site whose page made it ask, unless it only reads from its own site.
