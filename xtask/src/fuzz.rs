@@ -15,6 +15,13 @@ pub(crate) struct Arguments {
     seconds: u64,
 }
 
+impl Arguments {
+    /// Every target in turn, so many seconds each.
+    pub(crate) fn each_for(seconds: u64) -> Self {
+        Self { target: None, seconds }
+    }
+}
+
 fn seconds(text: &str) -> Result<u64, String> {
     text.trim_end_matches('s').parse().map_err(|_| format!("{text} is not a number of seconds"))
 }

@@ -10,6 +10,7 @@ mod docs;
 mod fuzz;
 mod golden;
 mod layers;
+mod nightly;
 mod run;
 mod setup;
 mod suites;
@@ -30,9 +31,9 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Installs what the suites need: Debian packages, cargo-nextest; with --all also cargo-deny and cargo-fuzz.
+    /// Installs what the suites need: Debian packages, cargo-nextest; with --all also cargo-deny, cargo-fuzz, systemd.
     Setup {
-        /// Also the tools that only `ci` and `fuzz` need; they are built from source and take minutes.
+        /// Also the tools that only `ci`, `fuzz` and `dist` need; most are built from source and take minutes.
         #[arg(long)]
         all: bool,
     },
@@ -62,6 +63,8 @@ enum Verb {
     /// Objects recorded from real peers, and expected texts.
     #[command(subcommand)]
     Golden(golden::Verb),
+    /// Runs what takes too long for every change: many seeds, many kills, large models, fuzzing.
+    Nightly(nightly::Arguments),
     /// Fuzzes one target, or each in turn, under libFuzzer (needs nightly and cargo-fuzz).
     Fuzz(fuzz::Arguments),
 }
@@ -89,6 +92,7 @@ fn carry_out(verb: Verb) -> Result<()> {
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Ceph(verb) => ceph::run(&verb),
         Verb::Golden(verb) => golden::run(&verb),
+        Verb::Nightly(arguments) => nightly::run(&arguments),
         Verb::Fuzz(arguments) => fuzz::run(&arguments),
     }
 }

@@ -67,7 +67,7 @@ pub(crate) fn files(endings: &[&str]) -> Result<Vec<String>> {
     Ok(files)
 }
 
-/// Whether we may install packages and change the root directory.
+/// Whether we may install packages.
 pub(crate) fn is_root() -> bool {
     Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }

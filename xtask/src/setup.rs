@@ -23,6 +23,7 @@ const TOOLS: &[Tool] = &[
     Tool { program: "ceph-osd", package: "ceph-osd", suite: "interop" },
     Tool { program: "etcd", package: "etcd-server", suite: "interop" },
     Tool { program: "etcdctl", package: "etcd-client", suite: "interop" },
+    Tool { program: "chromium", package: "chromium", suite: "interop" },
     // At build time, by the client of etcd alone.
     Tool { program: "protoc", package: "protobuf-compiler", suite: "interop" },
     Tool { program: "setpriv", package: "util-linux", suite: "interop" },
@@ -47,6 +48,9 @@ pub(crate) fn install(all: bool) -> Result<()> {
     nextest()?;
     if all {
         deny()?;
+        if !on_path("systemd-analyze") && run::is_root() && on_path("apt-get") {
+            apt(&["systemd"])?;
+        }
         if !run::answers("cargo", &["fuzz", "--version"]) {
             run::step(&mut run::cargo(["install", "cargo-fuzz", "--locked", "--debug"]))?;
         }
@@ -68,10 +72,7 @@ pub(crate) fn peers() -> Result<(), String> {
     packages.sort_unstable();
     packages.dedup();
     if run::is_root() && on_path("apt-get") {
-        let mut update = run::command("apt-get", ["update", "-qq"]);
-        let mut install = run::command("apt-get", ["install", "-y", "-qq", "--no-install-recommends"]);
-        install.args(&packages).env("DEBIAN_FRONTEND", "noninteractive");
-        if let Err(error) = run::step(&mut update).and_then(|()| run::step(&mut install)) {
+        if let Err(error) = apt(&packages) {
             return Err(format!("{error:#}\n{}", advice(&packages, &missing)));
         }
         return Ok(());
@@ -82,15 +83,23 @@ pub(crate) fn peers() -> Result<(), String> {
 /// Installs what Ceph's own client library needs to be built against, for the benchmark that compares with it. Without it
 /// that benchmark has nobody to compare with and says so.
 pub(crate) fn rival() {
-    if std::path::Path::new("/usr/include/cephfs/libcephfs.h").exists() || !is_root() || !on_path("apt-get") {
+    if std::path::Path::new("/usr/include/cephfs/libcephfs.h").exists()
+        || !run::is_root()
+        || !on_path("apt-get")
+    {
         return;
     }
-    let arguments = ["install", "-y", "-qq", "--no-install-recommends", "gcc", "libc6-dev", "libcephfs-dev"];
-    let mut install = run::command("apt-get", arguments);
-    install.env("DEBIAN_FRONTEND", "noninteractive");
-    if let Err(error) = run::step(&mut install) {
+    if let Err(error) = apt(&["gcc", "libc6-dev", "libcephfs-dev"]) {
         eprintln!("{error:#}");
     }
+}
+
+/// Installs packages of the distribution.
+fn apt(packages: &[&str]) -> Result<()> {
+    let mut update = run::command("apt-get", ["update", "-qq"]);
+    let mut install = run::command("apt-get", ["install", "-y", "-qq", "--no-install-recommends"]);
+    install.args(packages).env("DEBIAN_FRONTEND", "noninteractive");
+    run::step(&mut update).and_then(|()| run::step(&mut install))
 }
 
 fn advice(packages: &[&str], missing: &[&Tool]) -> String {

@@ -22,7 +22,7 @@ const SUITES: &[Suite] = &[
         name: "unit",
         filter: Some(
             "not (package(cuttlebone-interop) | package(cuttlebone-sim) | package(cuttlebone-fuzz) \
-             | binary(/^(interop|stock_tools|golden|tables|properties|pulls|sim|kill|crash|liars)/))",
+             | binary(/^(interop|stock_tools|golden|tables|model|properties|pulls|sim|kill|crash|liars)/))",
         ),
         peers: false,
     },
@@ -30,7 +30,7 @@ const SUITES: &[Suite] = &[
     Suite { name: "table", filter: Some("binary(/^tables/)"), peers: false },
     Suite {
         name: "model",
-        filter: Some("binary(/^(properties|pulls)/) | test(/^name::model::/)"),
+        filter: Some("binary(/^(model|properties|pulls)/) | test(/^name::model::/)"),
         peers: false,
     },
     Suite { name: "sim", filter: Some("package(cuttlebone-sim) | binary(/^sim/)"), peers: false },
@@ -53,12 +53,30 @@ pub(crate) struct Arguments {
     /// Only this package
     #[arg(short, long)]
     package: Option<String>,
+    /// Which profile of .config/nextest.toml says how long a test may take
+    #[arg(long, default_value = DEFAULT_PROFILE)]
+    profile: String,
+    /// Variables that make the suite larger than usual.
+    #[arg(skip)]
+    sizes: &'static [(&'static str, &'static str)],
 }
+
+/// The profile in which a test that takes long is one that hangs.
+const DEFAULT_PROFILE: &str = "default";
 
 impl Arguments {
     /// The suite called `suite`, of all packages.
     pub(crate) fn of(suite: &str) -> Self {
-        Self { suite: suite.into(), package: None }
+        Self { suite: suite.into(), package: None, profile: DEFAULT_PROFILE.into(), sizes: &[] }
+    }
+
+    /// The suite called `suite` in sizes that take their time.
+    pub(crate) fn long(
+        suite: &str,
+        package: Option<&str>,
+        sizes: &'static [(&'static str, &'static str)],
+    ) -> Self {
+        Self { suite: suite.into(), package: package.map(String::from), profile: "nightly".into(), sizes }
     }
 }
 
@@ -107,11 +125,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn nextest(filter: &str, arguments: &Arguments, tally: &mut Tally) -> Result<()> {
-    let report = run::root().join("target/nextest/default/junit.xml");
+    let report = run::root().join(format!("target/nextest/{}/junit.xml", arguments.profile));
     if report.exists() {
         fs::remove_file(&report)?;
     }
     let mut command = run::cargo(["nextest", "run", "--no-fail-fast", "--all-features", "-E", filter]);
+    command.args(["--profile", &arguments.profile]).envs(arguments.sizes.iter().copied());
     match &arguments.package {
         Some(package) => command.args(["--package", package]),
         None => command.arg("--workspace"),

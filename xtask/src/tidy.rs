@@ -34,7 +34,9 @@ pub(crate) fn check() -> Result<()> {
     }
     let pages = run::files(&[".md"])?;
     for file in &pages {
-        check_links(file, &fs::read_to_string(run::root().join(file))?, &mut faults);
+        let text = fs::read_to_string(run::root().join(file))?;
+        check_links(file, &text, &mut faults);
+        check_paths(file, &text, &mut faults);
     }
     check_book(&pages, &fs::read_to_string(run::root().join(BOOK))?, &mut faults);
     if faults.is_empty() { Ok(()) } else { bail!("tidy:\n  {}", faults.join("\n  ")) }
@@ -86,6 +88,21 @@ fn check_links(file: &str, text: &str, faults: &mut Vec<String>) {
     }
 }
 
+/// Folders of the repository in which a path that a page names is looked for.
+const FOLDERS: &[&str] = &["crates/", "dist/", "docs/", "xtask/", ".github/"];
+
+/// Files that a page names between backticks, such as the test behind a claim, exist. Patterns are no files.
+fn check_paths(file: &str, text: &str, faults: &mut Vec<String>) {
+    let prose = text.split("```").step_by(2);
+    let named = prose.flat_map(|text| text.split('`').skip(1).step_by(2));
+    for path in named.filter(|path| FOLDERS.iter().any(|folder| path.starts_with(folder))) {
+        let literal = !path.contains(|c: char| c.is_whitespace() || "*<>{}[]:,".contains(c));
+        if literal && !path.contains("artifacts") && !run::root().join(path).exists() {
+            faults.push(format!("{file}: there is no {path}"));
+        }
+    }
+}
+
 /// The list of all pages.
 const BOOK: &str = "docs/README.md";
 
@@ -116,8 +133,10 @@ mod tests {
             "[gone](docs/gone.md) [item](Thing::method) [web](https://a.b)",
             &mut faults,
         );
+        check_paths("README.md", "`crates/cli/tests/gone.rs` `crates/<x>/a.rs` `crates/cli`", &mut faults);
+        assert_eq!(faults.len(), 5, "{faults:?}");
         let pages = [BOOK, "docs/found.md", "docs/protocols/lost.md", "README.md"].map(String::from);
         check_book(&pages, "[found](found.md)", &mut faults);
-        assert_eq!(faults.len(), 5, "{faults:?}");
+        assert_eq!(faults.len(), 6, "{faults:?}");
     }
 }

@@ -74,7 +74,8 @@ impl<E> Clone for Bucket<E> {
     }
 }
 
-/// Locks are taken in this order: `update`, `writer`, `vbuckets`, one vbucket after another by number, `chance`. Those of
+/// Locks are taken in this order: `update`, `writer`, `vbuckets`, one vbucket after another by number, a
+/// part of its table, `chance`. Those of
 /// `signal` and `fetches` are taken with no other but each their own.
 #[derive(Debug)]
 struct Shared<E> {
@@ -223,7 +224,8 @@ impl<E: Engine> Bucket<E> {
         self.flush().map(drop)
     }
 
-    /// Does what is due: closes old checkpoints, removes keys that are out of time, ends waiting at its deadline. Call it about once a second.
+    /// Does what is due: closes old checkpoints, removes keys that are out of time, ends waiting at its deadline. Call it
+    /// about once a second.
     pub fn tick(&self, now: Now) {
         for vbucket in self.all() {
             {

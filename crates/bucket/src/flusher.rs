@@ -241,7 +241,7 @@ impl<E: Engine> Bucket<E> {
                     return false;
                 };
                 let is_live = self.with(vbucket, |vbucket| {
-                    let disk = vbucket.table.get(key).and_then(|entry| entry.disk);
+                    let disk = vbucket.table.look(key, |entry| entry.disk).flatten();
                     Ok(vbucket.generation == generation && disk.is_some_and(|disk| disk.row() == from))
                 });
                 if is_live.unwrap_or(false) {

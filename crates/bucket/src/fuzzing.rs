@@ -1,24 +1,15 @@
 //! What fuzz targets reach. Not part of the API.
 
+use cuttlebone_checkpoint::{CheckpointId, Item, Seqno, SnapshotRange};
+
+use crate::document::Document;
+use crate::history::{Branch, History};
+use crate::vbucket::VbucketState;
 use crate::{engine, record};
 
 /// Reads any bytes as a segment of a log.
 pub fn segment(bytes: &[u8]) {
     engine::fuzzing::segment(bytes);
-}
-
-/// A segment to begin with.
-pub fn segment_seed() -> Vec<u8> {
-    engine::fuzzing::sample(0x1000, &[&row_seed(), b"", &row_seed()], 2)
-}
-
-/// A row to begin with.
-pub fn row_seed() -> Vec<u8> {
-    let mut bytes = Vec::new();
-    if let Ok(item) = cuttlebone_checkpoint::Item::set(b"key", b"value") {
-        record::encode(&mut bytes, 3, 5, &item.with_flags(7).with_expiry(9).with_cas(11));
-    }
-    bytes
 }
 
 /// Reads any bytes as a row. What is taken for one is written the same way again.
@@ -30,4 +21,32 @@ pub fn row(bytes: &[u8]) {
         record::encode(&mut again, record.vbucket, record.generation, &record.item);
         assert_eq!(again, bytes);
     }
+}
+
+/// Reads any bytes as a document. What is taken for one comes back when it is written and read.
+pub fn document(bytes: &[u8]) {
+    if let Some(document) = Document::decode(bytes) {
+        assert_eq!(Document::decode(&document.encode()), Some(document));
+    }
+}
+
+/// What to begin with, for each target.
+pub fn seeds() -> [(&'static str, Vec<u8>); 3] {
+    let mut row = Vec::new();
+    if let Ok(item) = Item::set(b"key", b"value") {
+        record::encode(&mut row, 3, 5, &item.with_flags(7).with_expiry(9).with_cas(11));
+    }
+    let document = Document {
+        state: VbucketState::Replica,
+        generation: 3,
+        seqno: Seqno(4),
+        checkpoint: CheckpointId(5),
+        purged: Seqno(6),
+        cas: 7,
+        history: History::new(Branch { id: 8, from: Seqno(9) }),
+        reverted: Some((CheckpointId(10), Seqno(11), Seqno(12))),
+        snapshot: SnapshotRange { start: Seqno(13), end: Seqno(14) },
+    };
+    let segment = engine::fuzzing::sample(0x1000, &[&row, b"", &row], 2);
+    [("bucket_document", document.encode()), ("bucket_row", row), ("bucket_segment", segment)]
 }

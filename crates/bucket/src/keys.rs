@@ -15,12 +15,17 @@ impl<E: Engine> Bucket<E> {
     ///
     /// [`Error::NotMyVbucket`] if there is no such vbucket or it is dead.
     pub fn keys(&self, id: VbucketId, range: (Bound<&[u8]>, Bound<&[u8]>)) -> Result<Vec<Box<[u8]>>, Error> {
-        let mut keys: Vec<Box<[u8]>> = self.with(id, |vbucket| match vbucket.state {
-            VbucketState::Dead => Err(Error::NotMyVbucket),
-            _ => {
-                let live = vbucket.table.iter().filter(|(_, entry)| entry.meta().live);
-                Ok(live.map(|(key, _)| key).filter(|key| within(range, key)).map(Box::from).collect())
+        let mut keys: Vec<Box<[u8]>> = self.with(id, |vbucket| {
+            if vbucket.state == VbucketState::Dead {
+                return Err(Error::NotMyVbucket);
             }
+            let mut keys = Vec::new();
+            vbucket.table.for_each(|entry| {
+                if entry.is_live() && within(range, entry.key()) {
+                    keys.push(entry.key().into());
+                }
+            });
+            Ok(keys)
         })?;
         keys.sort_unstable();
         Ok(keys)

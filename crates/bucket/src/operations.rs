@@ -6,7 +6,7 @@ use crate::Error;
 use crate::bucket::{Bucket, Now, VbucketId};
 use crate::engine::{Engine, RowAt};
 use crate::record;
-use crate::table::Meta;
+use crate::table::{Entry, Meta};
 use crate::vbucket::{Vbucket, VbucketState};
 
 /// Longest time for which a key can be held. Source: `membase/ep-engine:ep_engine.h`, `getl` limits.
@@ -68,6 +68,10 @@ impl<E: Engine> Bucket<E> {
     ///
     /// [`Error::NotFound`]; as [`set`](Self::set) for the vbucket; [`Error::Engine`] and [`Error::Corrupt`] for the disk.
     pub fn get(&self, vbucket: VbucketId, now: Now, key: &[u8]) -> Result<Found, Error> {
+        // Most gets need nothing of the vbucket but the entry.
+        if let Some((item, cas)) = self.one(vbucket)?.value(key, now.unix) {
+            return Ok(Found { item, cas });
+        }
         self.find(vbucket, key, |vbucket| vbucket.look_up(now, key))
     }
 
@@ -184,7 +188,7 @@ impl<E: Engine> Bucket<E> {
     pub fn evict(&self, vbucket: VbucketId, now: Now, key: &[u8]) -> Result<(), Error> {
         self.with(vbucket, |vbucket| {
             vbucket.live(now, key).ok_or(Error::NotFound)?;
-            let change = |entry: &mut crate::table::Entry| match (entry.is_clean(), entry.value().is_some()) {
+            let change = |entry: &mut Entry| match (entry.is_clean(), entry.value().is_some()) {
                 (_, false) => Err(Error::Exists),
                 (false, true) => Err(Error::Dirty),
                 (true, true) => {
@@ -237,7 +241,7 @@ pub(crate) fn stored(meta: Meta) -> Stored {
 impl Vbucket {
     /// The key if it has a value and its time is not over. The first to find that it is over makes it a deletion.
     pub(crate) fn live(&mut self, now: Now, key: &[u8]) -> Option<Meta> {
-        let meta = self.table.get(key).filter(|entry| entry.is_live())?.meta();
+        let meta = self.table.look(key, Entry::meta).filter(|meta| meta.live)?;
         if meta.expiry == 0 || meta.expiry >= now.unix {
             return Some(meta);
         }
@@ -257,12 +261,13 @@ impl Vbucket {
     }
 
     pub(crate) fn here(&self, key: &[u8]) -> Result<Lookup<Found>, Error> {
-        let entry = self.table.get(key).filter(|entry| entry.is_live()).ok_or(Error::NotFound)?;
-        match (entry.value(), entry.disk) {
+        let look = |entry: &Entry| match (entry.value(), entry.disk) {
+            _ if !entry.is_live() => Err(Error::NotFound),
             (Some(item), _) => Ok(Lookup::Here(Found { item: item.clone(), cas: entry.cas() })),
             (None, Some(disk)) => Ok(Lookup::OnDisk { row: disk.row(), meta: entry.meta() }),
             (None, None) => Err(Error::Misuse("a value is neither in memory nor on disk")),
-        }
+        };
+        self.table.look(key, look).unwrap_or(Err(Error::NotFound))
     }
 
     /// A held key takes its holder's stamp only.
@@ -273,8 +278,8 @@ impl Vbucket {
         live: Option<Meta>,
         cas: Option<u64>,
     ) -> Result<(), Error> {
-        let Some(entry) = live.and_then(|_| self.table.get(key)) else { return Ok(()) };
-        let right = cas == Some(entry.cas());
+        let Some(stamp) = live.and_then(|_| self.table.look(key, Entry::cas)) else { return Ok(()) };
+        let right = cas == Some(stamp);
         if self.is_locked(key, now.at) && !right {
             return Err(Error::Locked);
         }

@@ -108,7 +108,7 @@ impl Vbucket {
     /// A producer's mutation wins over anything here, also over a lock.
     fn receive(&mut self, now: Now, item: Item) -> Result<(), Error> {
         self.cas = self.cas.max(item.cas());
-        let old = self.table.get(item.key()).map(Entry::meta);
+        let old = self.table.look(item.key(), Entry::meta);
         self.log.queue_replica(now.at, item)?;
         self.applied(old).map(drop)
     }

@@ -142,9 +142,10 @@ impl<E: Engine> Bucket<E> {
         if registered.backfill {
             let persisted = state.log.status().persisted;
             registered = state.log.register(name, Droppable::Yes, Resume::After(persisted))?;
-            let rows = state.table.iter().filter_map(|(_, entry)| entry.disk);
-            let mut rows: Vec<_> =
-                rows.filter(|disk| disk.seqno > sent).map(|disk| (disk.seqno, disk.row())).collect();
+            let mut rows: Vec<(Seqno, RowAt)> = Vec::new();
+            state.table.for_each(|entry| {
+                rows.extend(entry.disk.filter(|disk| disk.seqno > sent).map(|disk| (disk.seqno, disk.row())));
+            });
             rows.sort_unstable();
             // It ends with the last row: what is above that up to the persisted seqno was reverted, and never comes.
             if let Some((end, _)) = rows.last() {

@@ -1,3 +1,4 @@
+use core::fmt;
 use core::hash::BuildHasher;
 use core::num::NonZeroU32;
 use std::collections::BTreeMap;
@@ -8,6 +9,7 @@ use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 
 use crate::engine::RowAt;
+use crate::sync::{Arc, Mutex, MutexGuard, lock};
 
 /// What is known of a key without its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,27 +187,81 @@ impl Sums {
     }
 }
 
+/// Parts of a table. A reader and a writer meet at one key in so many, and a part that grows holds up its readers only for
+/// as long as it takes to move a few thousand entries.
+const PARTS: usize = 64;
+
+/// The entries of a table, in parts with a lock each.
+///
+/// Whoever changes one holds the vbucket's lock, too. Whoever only wants a value does without that.
+pub(crate) struct Parts {
+    list: Vec<Mutex<HashTable<Entry>>>,
+    /// Seeded at random: clients choose the keys.
+    hasher: RandomState,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        let list = (0..PARTS).map(|_| Mutex::new(HashTable::new())).collect();
+        Self { list, hasher: RandomState::default() }
+    }
+}
+
+impl Parts {
+    fn of(&self, hash: u64) -> MutexGuard<'_, HashTable<Entry>> {
+        // The table looks at the lowest bits and the seven highest.
+        let number = usize::try_from(hash >> 40).unwrap_or_default() % PARTS;
+        lock(&self.list[number])
+    }
+
+    fn look<R>(&self, key: &[u8], look: impl FnOnce(&Entry) -> R) -> Option<R> {
+        let hash = self.hasher.hash_one(key);
+        self.of(hash).find(hash, |entry| entry.key() == key).map(look)
+    }
+
+    /// The value of a key and its stamp, if both are here, its time is not over, and nobody has held it.
+    pub(crate) fn value(&self, key: &[u8], unix: u32) -> Option<(Item, u64)> {
+        let is_plain = |entry: &Entry| {
+            let expiry = entry.item.expiry();
+            entry.has_value && entry.hold.is_none() && (expiry == 0 || expiry >= unix)
+        };
+        self.look(key, |entry| is_plain(entry).then(|| (entry.item.clone(), entry.item.cas())))?
+    }
+}
+
 /// Every key of a vbucket. Entries change only through it, so that its sums stay right.
 ///
 /// An entry's key is read through its item, so it is stored once.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    entries: HashTable<Entry>,
-    /// Seeded at random: clients choose the keys.
-    hasher: RandomState,
+    parts: Arc<Parts>,
     sums: Sums,
     /// The keys that have a time to live, by when it is over.
     due: BTreeMap<(u32, Seqno), Box<[u8]>>,
 }
 
 impl Table {
-    pub(crate) fn get(&self, key: &[u8]) -> Option<&Entry> {
-        self.entries.find(self.hasher.hash_one(key), |entry| entry.key() == key)
+    /// The entries, for readers.
+    pub(crate) fn parts(&self) -> Arc<Parts> {
+        Arc::clone(&self.parts)
+    }
+
+    /// Looks at an entry.
+    pub(crate) fn look<R>(&self, key: &[u8], look: impl FnOnce(&Entry) -> R) -> Option<R> {
+        self.parts.look(key, look)
     }
 
     /// Changes an entry in place.
     pub(crate) fn update<R>(&mut self, key: &[u8], change: impl FnOnce(&mut Entry) -> R) -> Option<R> {
-        let entry = self.entries.find_mut(self.hasher.hash_one(key), |entry| entry.key() == key)?;
+        let hash = self.parts.hasher.hash_one(key);
+        let mut part = self.parts.of(hash);
+        let entry = part.find_mut(hash, |entry| entry.key() == key)?;
         let (sums, due) = (Sums::of(entry), entry.due());
         let answer = change(entry);
         self.sums.remove(sums);
@@ -219,17 +275,21 @@ impl Table {
 
     /// Puts what `item` says into its key's entry, and keeps what the disk has.
     pub(crate) fn put(&mut self, item: &Item) {
-        let hash = self.hasher.hash_one(item.key());
-        let (due, now_due) = match self.entries.find_mut(hash, |entry| entry.key() == item.key()) {
-            Some(entry) => {
-                let due = entry.due();
-                self.sums.remove(Sums::of(entry));
-                *entry = Entry::new(item.clone(), entry.disk);
-                self.sums.add(Sums::of(entry));
-                (due, entry.due())
-            }
-            None => (None, self.insert_new(hash, Entry::new(item.clone(), None))),
+        let hash = self.parts.hasher.hash_one(item.key());
+        let mut part = self.parts.of(hash);
+        let found = part.find_mut(hash, |entry| entry.key() == item.key());
+        let Some(entry) = found else {
+            drop(part);
+            let due = self.insert_new(hash, Entry::new(item.clone(), None));
+            return reschedule(&mut self.due, item.key(), None, due);
         };
+        let old = core::mem::replace(entry, Entry::new(item.clone(), entry.disk));
+        self.sums.remove(Sums::of(&old));
+        self.sums.add(Sums::of(entry));
+        let (due, now_due) = (old.due(), entry.due());
+        // What it frees is freed without the part's lock.
+        drop(part);
+        drop(old);
         if due != now_due {
             reschedule(&mut self.due, item.key(), due, now_due);
         }
@@ -238,8 +298,8 @@ impl Table {
     fn insert_new(&mut self, hash: u64, entry: Entry) -> Option<(u32, Seqno)> {
         let due = entry.due();
         self.sums.add(Sums::of(&entry));
-        let hasher = &self.hasher;
-        self.entries.insert_unique(hash, entry, |entry| hasher.hash_one(entry.key()));
+        let hasher = &self.parts.hasher;
+        self.parts.of(hash).insert_unique(hash, entry, |entry| hasher.hash_one(entry.key()));
         due
     }
 
@@ -247,16 +307,28 @@ impl Table {
     pub(crate) fn insert(&mut self, entry: Entry) {
         let key = entry.item.clone();
         self.remove(key.key());
-        let due = self.insert_new(self.hasher.hash_one(key.key()), entry);
+        let due = self.insert_new(self.parts.hasher.hash_one(key.key()), entry);
         reschedule(&mut self.due, key.key(), None, due);
     }
 
     pub(crate) fn remove(&mut self, key: &[u8]) -> Option<Entry> {
-        let found = self.entries.find_entry(self.hasher.hash_one(key), |entry| entry.key() == key);
-        let (old, _) = found.ok()?.remove();
+        let hash = self.parts.hasher.hash_one(key);
+        let mut part = self.parts.of(hash);
+        let (old, _) = part.find_entry(hash, |entry| entry.key() == key).ok()?.remove();
+        drop(part);
         self.sums.remove(Sums::of(&old));
         reschedule(&mut self.due, key, old.due(), None);
         Some(old)
+    }
+
+    /// Removes every key.
+    pub(crate) fn clear(&mut self) {
+        for part in &self.parts.list {
+            let old = core::mem::take(&mut *lock(part));
+            drop(old);
+        }
+        self.sums = Sums::default();
+        self.due.clear();
     }
 
     /// The key whose time was over first, if that is before `unix`.
@@ -267,20 +339,25 @@ impl Table {
 
     /// Gives up clean values until at most `goal` bytes are in memory.
     pub(crate) fn evict_to(&mut self, goal: usize) {
-        for entry in &mut self.entries {
-            if self.sums.resident_bytes <= goal {
-                return;
-            }
-            if entry.is_clean() && entry.has_value {
-                self.sums.remove(Sums::of(entry));
-                entry.give_up_value();
-                self.sums.add(Sums::of(entry));
+        for part in &self.parts.list {
+            for entry in &mut *lock(part) {
+                if self.sums.resident_bytes <= goal {
+                    return;
+                }
+                if entry.is_clean() && entry.has_value {
+                    self.sums.remove(Sums::of(entry));
+                    entry.give_up_value();
+                    self.sums.add(Sums::of(entry));
+                }
             }
         }
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &Entry)> {
-        self.entries.iter().map(|entry| (entry.key(), entry))
+    /// Looks at every entry, in no order.
+    pub(crate) fn for_each(&self, mut look: impl FnMut(&Entry)) {
+        for part in &self.parts.list {
+            lock(part).iter().for_each(&mut look);
+        }
     }
 
     pub(crate) const fn sums(&self) -> Sums {
@@ -289,13 +366,15 @@ impl Table {
 
     /// Adds everything up again.
     pub(crate) fn recount(&self) -> Result<(), String> {
-        let mut sums = Sums::default();
-        self.entries.iter().for_each(|entry| sums.add(Sums::of(entry)));
+        let (mut sums, mut timed) = (Sums::default(), 0);
+        self.for_each(|entry| {
+            sums.add(Sums::of(entry));
+            timed += usize::from(entry.due().is_some());
+        });
         if sums != self.sums {
             return Err(format!("sums are {sums:?}, not {:?}", self.sums));
         }
-        let timed = self.entries.iter().filter(|entry| entry.due().is_some()).count();
-        let right = self.due.iter().all(|(due, key)| self.get(key).is_some_and(|at| at.due() == Some(*due)));
+        let right = self.due.iter().all(|(due, key)| self.look(key, Entry::due) == Some(Some(*due)));
         if timed != self.due.len() || !right {
             return Err(format!("{timed} keys have a time to live, and {} are scheduled", self.due.len()));
         }

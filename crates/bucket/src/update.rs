@@ -9,7 +9,7 @@ use crate::bucket::{Bucket, Now, VbucketId};
 use crate::engine::Engine;
 use crate::history::Branch;
 use crate::persisted::Undone;
-use crate::sync::{Arc, Cell, MutexGuard};
+use crate::sync::{Arc, Cell, Held};
 use crate::table::{Entry, Meta};
 use crate::vbucket::{Vbucket, VbucketState};
 
@@ -96,28 +96,27 @@ impl<E: Engine> Bucket<E> {
     /// [`Error::UpdateOff`] if there is no window. [`Error::NotDrained`], [`Error::Paused`] or [`Error::Engine`] if what
     /// came before could not be flushed: then the windows stay open, and nothing has changed.
     pub fn revert_update(&self, now: Now, mut between: impl FnMut() -> Now) -> Result<(), Error> {
-        let mut stats = self.updating();
         let all = self.all();
         if !own(&all).iter().any(|vbucket| vbucket.is_in_window()) {
             return Err(Error::UpdateOff);
         }
-        drop(stats);
-        let drained = self.drain(&all);
-        stats = self.updating();
-        if let Err(error) = drained {
-            stats.revert_failed += 1;
-            return Err(error);
-        }
-        // Nothing can come before a barrier any more, so what was drained stays drained: none of these is refused.
-        let begun: Vec<(VbucketId, Undo)> = {
+        let (mut stats, begun) = loop {
+            if let Err(error) = self.drain(&all) {
+                self.updating().revert_failed += 1;
+                return Err(error);
+            }
+            let stats = self.updating();
+            // No flush in between: one that is under way would make a vbucket refuse after others have begun.
+            let _writer = self.writer();
             let mut own = own(&all);
             own.retain(|vbucket| vbucket.is_in_window());
             if own.is_empty() {
                 return Err(Error::UpdateOff);
             }
-            own.iter_mut()
-                .map(|vbucket| Ok((vbucket.id, vbucket.begin_revert(now)?)))
-                .collect::<Result<_, Error>>()?
+            if own.iter().all(|vbucket| vbucket.log.is_drained()) {
+                let begin = |vbucket: &mut Held<'_>| Ok((vbucket.id, vbucket.begin_revert(now)?));
+                break (stats, own.iter_mut().map(begin).collect::<Result<Vec<_>, Error>>()?);
+            }
         };
         for (id, undo) in begun {
             let start = between().at;
@@ -131,9 +130,17 @@ impl<E: Engine> Bucket<E> {
 
     /// Reverts one vbucket that leaves.
     pub(crate) fn revert_one(&self, id: VbucketId, now: Now) -> Result<(), Error> {
-        self.drain(&[self.one(id)?])?;
-        let mut stats = self.updating();
-        let undo = self.with(id, |vbucket| vbucket.begin_revert(now))?;
+        let one = [self.one(id)?];
+        let (mut stats, undo) = loop {
+            self.drain(&one)?;
+            let stats = self.updating();
+            let _writer = self.writer();
+            match self.with(id, |vbucket| vbucket.begin_revert(now)) {
+                // A flush came in between, and failed.
+                Err(Error::NotDrained) => {}
+                begun => break (stats, begun?),
+            }
+        };
         self.undo(id, undo, &mut stats, &mut || ())
     }
 
@@ -189,7 +196,7 @@ impl<E: Engine> Bucket<E> {
 }
 
 /// The vbuckets that this node decides about, locked, by number.
-fn own(all: &[Arc<Cell>]) -> Vec<MutexGuard<'_, Vbucket>> {
+fn own(all: &[Arc<Cell>]) -> Vec<Held<'_>> {
     let mut own: Vec<_> = all.iter().map(|vbucket| vbucket.lock()).collect();
     own.retain(|vbucket| matches!(vbucket.state, VbucketState::Active | VbucketState::Pending));
     own
@@ -228,7 +235,7 @@ impl Vbucket {
 
     /// Makes a key what it was before the window. Locks do not count, nor do memory limits, nor time.
     fn restore(&mut self, key: &[u8], before: Option<Meta>, stats: &mut UpdateStats) {
-        let now = self.table.get(key).map(Entry::meta);
+        let now = self.table.look(key, Entry::meta);
         if now == before {
             // It was held only.
             self.table.update(key, |entry| entry.hold = None);

@@ -204,7 +204,7 @@ impl Vbucket {
 
     /// Gives `item` its stamps, and puts it into log and table: both or neither.
     pub(crate) fn write(&mut self, now: Now, item: Item) -> Result<Meta, Error> {
-        let old = self.table.get(item.key()).map(Entry::meta);
+        let old = self.table.look(item.key(), Entry::meta);
         self.make_room(item.body_bytes())?;
         let revision = old.map_or(1, |meta| meta.revision + 1);
         self.log.queue(now.at, item.with_cas(self.cas + 1).with_revision(revision))?;
@@ -226,7 +226,7 @@ impl Vbucket {
     /// In a window of hot reload, how the key is before it changes for the first time.
     fn remember(&mut self, key: &[u8]) {
         if self.is_in_window() && !self.window.contains_key(key) {
-            let meta = self.table.get(key).map(Entry::meta);
+            let meta = self.table.look(key, Entry::meta);
             self.window.insert(key.into(), meta);
         }
     }
@@ -272,7 +272,7 @@ impl Vbucket {
                 && let Some((seqno, key)) = self.tombstones.pop_front()
             {
                 let gone = |entry: &Entry| !entry.is_live() && entry.seqno() == seqno;
-                if self.table.get(&key).is_some_and(gone) {
+                if self.table.look(&key, gone) == Some(true) {
                     self.table.remove(&key);
                     self.purged = self.purged.max(seqno);
                 }
@@ -301,7 +301,7 @@ impl Vbucket {
             self.waiters.forget();
         }
         drop(self.log.reset(now.at, Start { checkpoint, seqno: last, role: self.state.role() }));
-        self.table = Table::default();
+        self.table.clear();
         self.tombstones.clear();
         self.window.clear();
         self.history.begin(branch);
@@ -313,8 +313,8 @@ impl Vbucket {
 
     /// Whether somebody holds the key.
     pub(crate) fn is_locked(&self, key: &[u8], now: Instant) -> bool {
-        let hold = self.table.get(key).and_then(|entry| entry.hold.as_ref());
-        hold.is_some_and(|hold| hold.until > now)
+        let is_held = |entry: &Entry| entry.hold.as_ref().is_some_and(|hold| hold.until > now);
+        self.table.look(key, is_held) == Some(true)
     }
 
     /// Lets nobody else change a key for a while, and gives it the stamp that its holder has to show.

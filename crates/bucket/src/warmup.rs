@@ -53,7 +53,7 @@ pub(crate) fn load<E: Engine>(
 
 impl Vbucket {
     fn load(&mut self, row: RowAt, item: Item) {
-        let newer = self.table.get(item.key()).is_none_or(|entry| entry.seqno() <= item.seqno());
+        let newer = self.table.look(item.key(), Entry::seqno).is_none_or(|seqno| seqno <= item.seqno());
         if newer {
             let disk = Disk::new(row, item.seqno());
             let mut entry = Entry::new(item, Some(disk));
@@ -67,8 +67,12 @@ impl Vbucket {
     /// All rows are read: deletions are queued for being forgotten, and a new branch begins, since what the last
     /// process told others beyond its disk is lost.
     fn loaded(&mut self, branch: u64) {
-        let deleted = |(key, entry): (&[u8], &Entry)| (!entry.is_live()).then(|| (entry.seqno(), key.into()));
-        let mut tombstones: Vec<(Seqno, Box<[u8]>)> = self.table.iter().filter_map(deleted).collect();
+        let mut tombstones: Vec<(Seqno, Box<[u8]>)> = Vec::new();
+        self.table.for_each(|entry| {
+            if !entry.is_live() {
+                tombstones.push((entry.seqno(), entry.key().into()));
+            }
+        });
         tombstones.sort_unstable();
         self.tombstones = tombstones.into();
         if self.state != VbucketState::Replica {

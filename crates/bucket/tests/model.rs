@@ -8,13 +8,15 @@
 #[path = "table/world.rs"]
 mod world;
 
+use core::ops::RangeInclusive;
 use core::time::Duration;
 use std::collections::BTreeMap;
 
 use cuttlebone_bucket::engine::Fault;
-use cuttlebone_bucket::{Error, Mode};
-use cuttlebone_checkpoint::Item;
+use cuttlebone_bucket::{Error, Goal, Mode, Persisted};
+use cuttlebone_checkpoint::{Item, Seqno};
 use cuttlebone_machine::{Entropy, SplitMix};
+use futures::FutureExt;
 use world::{V, World, now};
 
 const SEQUENCES: u64 = 10_000;
@@ -32,6 +34,10 @@ struct Truth {
     last: u64,
     /// What the last good flush acknowledged.
     durable: u64,
+    /// Who waits for which seqno to become durable.
+    waiting: Vec<(u64, Persisted)>,
+    /// Seqnos that were taken back.
+    undone: Vec<RangeInclusive<u64>>,
 }
 
 #[test]
@@ -65,7 +71,8 @@ fn sequence(seed: u64) {
     let mut world = World::new();
     let mut replica = world.replica();
     let states = BTreeMap::from([(0, Map::new())]);
-    let mut truth = Truth { states, now: Map::new(), window: None, last: 0, durable: 0 };
+    let (waiting, undone) = (Vec::new(), Vec::new());
+    let mut truth = Truth { states, now: Map::new(), window: None, last: 0, durable: 0, waiting, undone };
     for step in 0..COMMANDS {
         let context = format!("CUTTLEBONE_SEED={seed}, step {step}");
         match chance.below(100) {
@@ -87,8 +94,11 @@ fn sequence(seed: u64) {
                 replica.reconnect(&world);
             }
             94..96 => truth.expire(&mut chance, &world),
+            96..98 => truth.append(&mut chance, &world),
+            98 => truth.wait(&mut chance, &world),
             _ => truth.compare(&world, &context),
         }
+        truth.settle(&world, &context);
         world.bucket.recount().unwrap_or_else(|fault| panic!("{fault}; {context}"));
     }
     let context = format!("CUTTLEBONE_SEED={seed}, end");
@@ -186,6 +196,45 @@ impl Truth {
         }
     }
 
+    /// A longer value, also of one that is on the disk only.
+    fn append(&mut self, chance: &mut SplitMix, world: &World) {
+        let key = key(chance);
+        match world.bucket.append(V, now(0), key.as_bytes(), b"+", None) {
+            Ok(stored) => {
+                self.now.get_mut(&key).unwrap().0.push('+');
+                self.at(stored.seqno.0);
+            }
+            Err(error) => {
+                assert!(matches!(error, Error::NotFound) && !self.now.contains_key(&key), "{error}");
+            }
+        }
+    }
+
+    /// Somebody waits for what was written, or will be.
+    fn wait(&mut self, chance: &mut SplitMix, world: &World) {
+        let seqno = (self.last + chance.below(8)).saturating_sub(4);
+        let future = world.bucket.persisted(V, Goal::Seqno(Seqno(seqno)), None).unwrap();
+        self.waiting.push((seqno, future));
+    }
+
+    /// Everybody who waits knows exactly what there is to know.
+    fn settle(&mut self, world: &World, context: &str) {
+        let persisted = world.bucket.status(V).unwrap().log.persisted.0;
+        let undone = &self.undone;
+        self.waiting.retain_mut(|(seqno, future)| {
+            let known = future.now_or_never();
+            if undone.iter().any(|undone| undone.contains(seqno)) {
+                assert!(matches!(known, Some(Err(Error::Undone))), "{seqno}: {known:?}; {context}");
+            } else if *seqno <= persisted {
+                assert!(matches!(known, Some(Ok(()))), "{seqno}: {known:?}; {context}");
+            } else {
+                assert!(known.is_none(), "{seqno}: {known:?}, {persisted} is durable; {context}");
+            }
+            known.is_none()
+        });
+        assert_eq!(world.bucket.status(V).unwrap().waiting, self.waiting.len(), "{context}");
+    }
+
     /// A key with a time to live, looked at when that is over.
     fn expire(&mut self, chance: &mut SplitMix, world: &World) {
         let key = key(chance);
@@ -217,6 +266,7 @@ impl Truth {
         match world.bucket.revert_update(now(0), || now(0)) {
             Ok(()) => {
                 let (map, before) = self.window.take().unwrap();
+                self.undone.push(before + 1..=self.last);
                 // Nobody can fall back into the window any more.
                 self.states.range_mut(before + 1..).for_each(|(_, state)| *state = map.clone());
                 self.now = map;
@@ -231,6 +281,7 @@ impl Truth {
     /// Another process opens what is on the disk: it has to be a state that was, and none of an open window.
     fn kill(&mut self, world: &World, context: &str) -> World {
         let again = world.after_a_kill();
+        (self.waiting, self.undone) = (Vec::new(), Vec::new());
         let status = again.bucket.status(V);
         // Nothing was ever flushed: not even the vbucket is there.
         let Ok(status) = status else {
@@ -241,6 +292,8 @@ impl Truth {
                 window: None,
                 last: 0,
                 durable: 0,
+                waiting: Vec::new(),
+                undone: Vec::new(),
             };
             return again;
         };

@@ -7,6 +7,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use cuttlebone_http::update::Step;
 use cuttlebone_node::{Backup, BackupConfig, BackupEvent, Extent, Outcome, Provide, ProvideConfig};
 use cuttlebone_store::{Digest, Reader, Selector, verify};
 use cuttlebone_wire::EntityAddrs;
@@ -16,20 +17,23 @@ use tokio::time::{Instant, sleep};
 
 use crate::args::Global;
 use crate::exit::Exit;
+use crate::interrupt::interrupted;
 use crate::mon::runtime;
 use crate::output::Output;
 use crate::progress::Bar;
 use crate::text::{bytes, rate};
 
+mod nodes;
 mod origin;
 
+use nodes::{Announced, Running};
 use origin::Origin;
 
 /// How the demonstration runs.
 #[derive(Args, Debug)]
 #[non_exhaustive]
 pub struct DemoArgs {
-    /// Leave the directories of origin and replica in place, and say where they are.
+    /// Leave the nodes and their status pages running until Ctrl-C, and then the directories in place.
     #[arg(long)]
     pub keep: bool,
 }
@@ -40,6 +44,8 @@ const COMMITS: u64 = 100;
 const DOOMED_RATE: u64 = 64 << 20;
 /// Bytes that it may bring in before it is killed.
 const DOOMED_BYTES: u64 = 16 << 20;
+/// Keys that are set in a window of hot reload.
+const WINDOW: u32 = 100;
 /// How long that may take.
 const DOOMED_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -48,6 +54,8 @@ pub(crate) fn run<W: Write>(arguments: &DemoArgs, global: &Global, output: &mut 
     let mut demo = Demo {
         origin: Origin::found(&dir.path().join("origin"))?,
         replica: dir.path().join("replica"),
+        nodes: dir.path().to_owned(),
+        keep: arguments.keep,
         bar: Bar::new(global),
         output,
         started: Instant::now(),
@@ -63,6 +71,8 @@ pub(crate) fn run<W: Write>(arguments: &DemoArgs, global: &Global, output: &mut 
 struct Demo<'a, W: Write> {
     origin: Origin,
     replica: PathBuf,
+    nodes: PathBuf,
+    keep: bool,
     bar: Bar,
     output: &'a mut Output<W>,
     started: Instant,
@@ -95,7 +105,78 @@ impl<W: Write> Demo<'_, W> {
         self.incremental(addrs).await?;
         self.kill(addrs).await?;
         self.recover(addrs).await?;
-        self.verdict()
+        let nodes = self.nodes(addrs).await?;
+        let same = self.verdict()?;
+        self.close(nodes).await?;
+        Ok(same)
+    }
+
+    /// The same store in two nodes: one follows the provider, and the other one follows it.
+    async fn nodes(&mut self, provider: &EntityAddrs) -> Result<(Running, Running)> {
+        let announced = Announced::new();
+        let started = Instant::now();
+        let origin = nodes::origin(&self.nodes.join("node-origin"), provider, &announced)?;
+        origin.serves().await?;
+        let mut replica = nodes::replica(&self.nodes.join("node-replica"), &origin)?;
+        replica.serves().await?;
+        let keys = nodes::equal(&origin, &replica).await?.lines().count();
+        let seconds = started.elapsed().as_secs_f64();
+        self.step(
+            "nodes",
+            &format!(
+                "the store in a node's bucket, and in its replica's: {keys} keys each in {seconds:.2} s"
+            ),
+        )?;
+        nodes::until("the name is announced", || announced.resolve().is_some()).await?;
+        self.step("published", &format!("demo/store leads to {}", announced.resolve().unwrap_or_default()))?;
+
+        let client = origin.client()?;
+        let before = nodes::equal(&origin, &replica).await?;
+        let first = nodes::agent(&client).await?;
+        client.update(Step::Start, &first).await?;
+        origin.write("undone", WINDOW)?;
+        let inside = nodes::equal(&origin, &replica).await?;
+        let restored = client.update(Step::Revert, &first).await?.restored_keys;
+        let reverted = nodes::equal(&origin, &replica).await?;
+        if reverted != before || inside == before {
+            bail!("a revert has not restored what was there before");
+        }
+        self.step(
+            "reverted",
+            &format!("hot reload: {WINDOW} keys set on both nodes, {restored} undone on both"),
+        )?;
+        let second = nodes::agent(&client).await?;
+        client.update(Step::Start, &second).await?;
+        origin.write("kept", WINDOW)?;
+        client.update(Step::Complete, &second).await?;
+        let kept = nodes::equal(&origin, &replica).await?.lines().count() - keys;
+        self.step("kept", &format!("hot reload: {kept} keys more on both nodes"))?;
+        if !nodes::is_refused(&client, &first).await? {
+            bail!("an agent that was superseded was let in");
+        }
+        self.step("fenced", "what the first agent still asked for after the second one's turn is refused")?;
+
+        let dir = replica.kill().await?;
+        origin.write("meanwhile", WINDOW)?;
+        replica = nodes::replica(&dir, &origin)?;
+        replica.serves().await?;
+        let keys = nodes::equal(&origin, &replica).await?.lines().count();
+        self.step(
+            "node-kill",
+            &format!("the replica was dropped, missed {WINDOW} changes, and has all {keys} keys again"),
+        )?;
+        Ok((origin, replica))
+    }
+
+    /// Ends the nodes, or lets them be looked at until somebody asks us to end.
+    async fn close(&mut self, (origin, replica): (Running, Running)) -> Result<()> {
+        if self.keep {
+            let pages = format!("look at {} and {}; Ctrl-C ends it", origin.page(), replica.page());
+            writeln!(std::io::stderr(), "{pages}")?;
+            interrupted().await;
+        }
+        replica.end().await?;
+        origin.end().await
     }
 
     async fn full(&mut self, addrs: &EntityAddrs) -> Result<()> {

@@ -34,7 +34,7 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         "demo",
         &[
             to("See the story and its verdict", "cuttlebone demo"),
-            to("Look at the copy afterwards", "cuttlebone demo --keep"),
+            to("Look at the nodes and at the copy afterwards", "cuttlebone demo --keep"),
         ],
     ),
     ("wire types", &[to("List the types with what they are", "cuttlebone wire types")]),
@@ -90,6 +90,58 @@ const EXAMPLES: &[(&str, &[Example])] = &[
                 "cuttlebone mon command -m 10.0.0.1 -i value config-key set key=greeting",
             ),
         ],
+    ),
+    ("fs ls", &[to("List a directory with its details", "cuttlebone fs ls --mon 10.0.0.1 -l /home")]),
+    (
+        "fs stat",
+        &[to("Show everything that is known of a name", "cuttlebone fs stat -m 10.0.0.1 /home/alice")],
+    ),
+    (
+        "fs tree",
+        &[to("Draw two levels of directories", "cuttlebone fs tree -m 10.0.0.1 -L 2 --directories /")],
+    ),
+    (
+        "fs find",
+        &[to(
+            "Find files by their names, 64 directories at a time",
+            "cuttlebone fs find -m 10.0.0.1 --glob '*.iso' --type f --parallel 64 /",
+        )],
+    ),
+    ("fs du", &[to("Sum up each home", "cuttlebone fs du -m 10.0.0.1 -d 1 /home")]),
+    (
+        "fs changed",
+        &[to(
+            "List what a nightly backup has to look at",
+            "cuttlebone fs changed -m 10.0.0.1 --since 2026-01-31T12:00:00Z /home",
+        )],
+    ),
+    (
+        "fs mkdir",
+        &[to("Make a directory and those above it", "cuttlebone fs mkdir -m 10.0.0.1 --parents /a/b/c")],
+    ),
+    ("fs create", &[to("Make two empty files", "cuttlebone fs create -m 10.0.0.1 /a/one /a/two")]),
+    (
+        "fs rm",
+        &[
+            to("See what would go", "cuttlebone fs rm -m 10.0.0.1 --recursive --dry-run /a"),
+            to("Remove a directory with everything below it", "cuttlebone fs rm -m 10.0.0.1 --recursive /a"),
+        ],
+    ),
+    ("fs mv", &[to("Rename", "cuttlebone fs mv -m 10.0.0.1 /a/one /a/three")]),
+    ("fs ln", &[to("Make a symbolic link", "cuttlebone fs ln -m 10.0.0.1 --symbolic ../a /b/a")]),
+    ("fs xattr ls", &[to("List the attributes of a directory", "cuttlebone fs xattr ls -m 10.0.0.1 /home")]),
+    (
+        "fs xattr get",
+        &[to("Ask how many bytes are below", "cuttlebone fs xattr get -m 10.0.0.1 /home ceph.dir.rbytes")],
+    ),
+    (
+        "fs xattr set",
+        &[to("Set a quota", "cuttlebone fs xattr set -m 10.0.0.1 /home ceph.quota.max_files 100000")],
+    ),
+    ("fs xattr rm", &[to("Remove a note", "cuttlebone fs xattr rm -m 10.0.0.1 /home user.note")]),
+    (
+        "fs watch",
+        &[to("Print changes, one JSON object a line", "cuttlebone fs watch -m 10.0.0.1 --json /home")],
     ),
     (
         "fs ls",
@@ -232,6 +284,44 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         )],
     ),
     (
+        "node run",
+        &[
+            to("Run a node in the foreground", "cuttlebone node run --config /etc/cuttlebone/node.toml"),
+            to(
+                "Find everything that is wrong with a configuration",
+                "cuttlebone node run --config /etc/cuttlebone/node.toml --check",
+            ),
+            to(
+                "Run it elsewhere, with another directory",
+                "cuttlebone node run --config node.toml --set bucket.dir=/data/bucket --log-format json",
+            ),
+        ],
+    ),
+    ("node status", &[to("See what a node does", "cuttlebone node status --server 127.0.0.1:7480")]),
+    (
+        "node reload",
+        &[to(
+            "Have a node read its configuration anew, and see what has changed",
+            "cuttlebone node reload --server unix:/run/cuttlebone/node",
+        )],
+    ),
+    (
+        "node update start",
+        &[to("Hold back what comes from now on", "cuttlebone node update start --server 127.0.0.1:7480")],
+    ),
+    (
+        "node update complete",
+        &[to("Keep what came since the start", "cuttlebone node update complete --server 127.0.0.1:7480")],
+    ),
+    (
+        "node update revert",
+        &[to("Undo what came since the start", "cuttlebone node update revert --server 127.0.0.1:7480")],
+    ),
+    (
+        "node list-crc",
+        &[to("Compare what two nodes keep", "cuttlebone node list-crc --server 10.0.0.9:7480 > n1.txt")],
+    ),
+    (
         "token serve",
         &[to(
             "Serve this machine, with epochs that survive a restart",
@@ -258,6 +348,49 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         &[to(
             "End the current incarnation of a name",
             "cuttlebone token revoke --server unix:/run/cuttlebone/tokens agent",
+        )],
+    ),
+    (
+        "mount serve",
+        &[to(
+            "Serve a table to this machine",
+            "cuttlebone mount serve --listen unix:/run/cuttlebone/mounts --state /var/lib/cuttlebone/mounts",
+        )],
+    ),
+    (
+        "mount ls",
+        &[to(
+            "List everything below a name",
+            "cuttlebone mount ls --table unix:/run/cuttlebone/mounts cell7/...",
+        )],
+    ),
+    (
+        "mount resolve",
+        &[to(
+            "Find the servers of a name",
+            "cuttlebone mount resolve --table unix:/run/cuttlebone/mounts cell7/store",
+        )],
+    ),
+    (
+        "mount publish",
+        &[to(
+            "Keep a name for as long as a server accepts connections",
+            "cuttlebone mount publish --table unix:/run/cuttlebone/mounts --name cell7/store --server 10.0.0.1:7000 \
+             --ready tcp -- the-server",
+        )],
+    ),
+    (
+        "mount unmount",
+        &[to(
+            "Take one server from a name",
+            "cuttlebone mount unmount --table unix:/run/cuttlebone/mounts cell7/store --server 10.0.0.1:7000",
+        )],
+    ),
+    (
+        "mount watch",
+        &[to(
+            "Follow a name, one JSON object a line",
+            "cuttlebone mount watch --table unix:/run/cuttlebone/mounts --json cell7/store",
         )],
     ),
     (

@@ -275,6 +275,15 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_lists_every_status_with_its_meaning() {
+        let page = include_str!("../README.md");
+        for (exit, meaning) in STATUSES {
+            let row = format!("| {} | {meaning} |", exit.code());
+            assert!(page.contains(&row), "crates/cli/README.md has no row {row}");
+        }
+    }
+
+    #[test]
     fn attempts_that_all_failed_end_as_the_last_one_did() {
         use cuttlebone_node::Error;
         let check = |last: Error, expected| {

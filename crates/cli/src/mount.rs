@@ -60,7 +60,7 @@ pub struct ServeArgs {
     /// Directory for permissions that are set and names that are deleted, so that they survive a restart.
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
-    /// File with who may do what, as JSON: names, or NAME/%% for what lies below, to {"admin": [PRINCIPAL, …], …}.
+    /// File with who may do what, as JSON: names, or NAME/%% for what lies below, to {"admin": [PRINCIPAL, ...], ...}.
     #[arg(long, value_name = "FILE")]
     pub permissions: Option<PathBuf>,
     /// File with a principal and its secret on each line.
@@ -78,7 +78,7 @@ pub struct ServeArgs {
 #[derive(Args, Debug)]
 #[non_exhaustive]
 pub struct TableArgs {
-    /// The table: http://HOST:PORT, unix:PATH, or etcd://HOST:PORT[,HOST:PORT…][/PREFIX].
+    /// The table: http://HOST:PORT, unix:PATH, or etcd://HOST:PORT[,HOST:PORT...][/PREFIX].
     #[arg(long, value_name = "URL", env = "CUTTLEBONE_MOUNT_TABLE")]
     pub table: String,
     /// What to show it; for etcd, USER:PASSWORD.

@@ -7,7 +7,7 @@ use core::time::Duration;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
-use cuttlebone_http::message::{Event, RegisterRequest, TakeoverName, TokenRequest};
+use cuttlebone_http::message::{Event, LeaseTerms, RegisterRequest, TakeoverName, TokenRequest};
 use cuttlebone_http::update::{NAME, Step};
 use cuttlebone_http::{Client, ClientError};
 
@@ -21,7 +21,7 @@ async fn fence_of_one_that_died(client: &Client) -> Result<String> {
         name: NAME.into(),
         takeover: TakeoverName::Wait,
         limit: Some(1),
-        lease: Default::default(),
+        lease: LeaseTerms::Response,
     };
     let mut owner = client.register(&request).await?;
     let Event::Registered { epoch, .. } = owner.held(|_| {}).await? else { bail!("no registration") };

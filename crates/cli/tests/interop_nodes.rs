@@ -4,10 +4,10 @@
 
 use core::time::Duration;
 use std::collections::BTreeSet;
-use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use cuttlebone_testkit::{Cluster, Deadline};
+use tokio::time::Instant;
 
 mod running;
 
@@ -17,8 +17,9 @@ const WITHIN: Duration = Duration::from_secs(60);
 /// Prefixes of one monitor's own, which no monitor sends.
 const PRIVATE: [&str; 4] = ["mkfs\t", "mon_sync\t", "monitor\t", "monitor_store\t"];
 
-fn lines(list: &str) -> BTreeSet<String> {
-    list.lines().map(String::from).collect()
+fn shared(lines: impl IntoIterator<Item = String>) -> BTreeSet<String> {
+    let own = |line: &String| PRIVATE.iter().any(|prefix| line.starts_with(prefix));
+    lines.into_iter().filter(|line| !own(line)).collect()
 }
 
 /// The origin follows the monitor, the two others follow it.
@@ -84,9 +85,8 @@ fn what_changes_in_the_cluster_is_on_every_node_whichever_is_killed() -> Result<
     })?;
     let mon = cluster.mon("a");
     mon.stop()?;
-    let own = |line: &String| PRIVATE.iter().any(|prefix| line.starts_with(prefix));
-    let source: BTreeSet<_> = mon.store_list_crc()?.into_iter().filter(|line| !own(line)).collect();
-    let kept = lines(&all);
+    let source = shared(mon.store_list_crc()?);
+    let kept = shared(all.lines().map(String::from));
     let differing: Vec<_> = source.symmetric_difference(&kept).collect();
     // The one key that a monitor writes for itself among those that it shares: what it was about to propose.
     let ours: Vec<_> =

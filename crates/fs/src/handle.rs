@@ -300,6 +300,11 @@ impl FileSystem {
 
     /// The directory at `dir`, where symbolic links are followed wherever they are. `place` is what it is for.
     pub(crate) async fn dir(&self, op: &'static str, place: &Place, dir: &Place) -> Result<Ino, Error> {
+        Ok(self.way(op, place, dir).await?.last().copied().unwrap_or(Ino::ROOT))
+    }
+
+    /// The same with the directories on the way to it, from the inode that the path starts from.
+    pub(crate) async fn way(&self, op: &'static str, place: &Place, dir: &Place) -> Result<Vec<Ino>, Error> {
         // What is still to be looked up, last part first; and for `..` in links the way that we came.
         let mut left: Vec<Bytes> = dir.parts().map(Bytes::copy_from_slice).collect();
         left.reverse();
@@ -343,7 +348,7 @@ impl FileSystem {
                     .map(|part| metadata.symlink.slice_ref(part)),
             );
         }
-        Ok(way.last().copied().unwrap_or(Ino::ROOT))
+        Ok(way)
     }
 
     /// The inode that a name stands for and that is no symbolic link, if that is known without asking.
@@ -371,7 +376,7 @@ impl FileSystem {
     }
 }
 
-fn name_of(op: &'static str, place: &Place, name: &[u8]) -> Result<Name, Error> {
+pub(crate) fn name_of(op: &'static str, place: &Place, name: &[u8]) -> Result<Name, Error> {
     let name = Name::new(Bytes::copy_from_slice(name));
     name.map_err(|source| Error::Name { op, place: place.clone(), source })
 }

@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use cuttlebone_mds::{AttrChanges, Call, CapBits, Errno, Extra, Ino, Name, PageFlags, XattrMode};
+use cuttlebone_mds::{
+    AttrChanges, Call, CapBits, Entry as NewEntry, Errno, Extra, Ino, Name, PageFlags, XattrMode,
+};
 
 use crate::handle::refused;
 use crate::metadata::{Kind, PERMISSION_BITS};
@@ -104,11 +106,42 @@ impl FileSystem {
     ///
     /// # Errors
     ///
-    /// [`Error::Failed`] with what the server says.
+    /// [`Error::Failed`] with what the server says; `ENOTEMPTY` in place of a directory that it is in, which no server is
+    /// asked for.
     pub async fn rename(&self, from: impl Into<Place>, to: impl Into<Place>) -> Result<(), Error> {
         let (op, from, to) = ("rename", from.into(), to.into());
-        let call = Call::Rename { from: self.entry(op, &from).await?, to: self.entry(op, &to).await? };
-        self.call(op, &from, call).await.map(drop)
+        let (old, new) = (self.entry(op, &from).await?, self.entry(op, &to).await?);
+        if old.dir != new.dir && self.is_on_the_way(op, &from, &new).await? {
+            return Err(refused(op, &from, Errno::ENOTEMPTY));
+        }
+        self.call(op, &from, Call::Rename { from: old, to: new }).await.map(drop)
+    }
+
+    /// Whether an entry is one of the directories on the way from the root to `place`.
+    ///
+    /// A server of 16.2.15 that is asked to put something in place of a directory above it waits for its own locks for
+    /// ever, with both directories locked. Linux never asks (`torvalds/linux:fs/namei.c`, `do_renameat2`), so servers do
+    /// not look.
+    async fn is_on_the_way(&self, op: &'static str, place: &Place, entry: &NewEntry) -> Result<bool, Error> {
+        let Some((dir, _)) = place.split() else { return Ok(false) };
+        let mut way = self.way(op, place, &dir).await?;
+        // Above an inode that was given by its number, nobody has been yet.
+        while let Some(first) = way.first().copied().filter(|first| *first != Ino::ROOT) {
+            let above =
+                self.call(op, place, Call::LookupParent { ino: first }).await?.target.map(|stat| stat.ino);
+            match above {
+                Some(above) if !way.contains(&above) && way.len() < DEPTH_MAX => way.insert(0, above),
+                _ => break,
+            }
+        }
+        let below = way.iter().position(|ino| *ino == entry.dir).and_then(|at| way.get(at + 1));
+        let Some(below) = below else { return Ok(false) };
+        let want = CapBits::PIN;
+        match self.call(op, place, Call::Lookup { entry: entry.clone(), want }).await {
+            Ok(answer) => Ok(answer.target.is_some_and(|stat| stat.is_dir() && stat.ino == *below)),
+            Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Gives a file one more name, and answers its attributes.
@@ -292,6 +325,8 @@ impl FileSystem {
     }
 }
 
+/// Most directories above each other that are looked at: paths of Linux have at most half as many parts.
+const DEPTH_MAX: usize = 4096;
 /// Most snapshots of one directory that are listed.
 ///
 /// Source: `ceph/ceph:src/common/options.cc`, `mds_max_snaps_per_dir`, 100; at most 4096.

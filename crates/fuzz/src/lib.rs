@@ -5,14 +5,17 @@
 //! (nightly); the test suite replays `corpus/<target>/` through the same functions on stable.
 
 mod auth;
+mod bucket;
 mod cli;
 mod http;
 mod link;
 mod mds;
+mod mds_client;
 mod mon;
 mod monsync;
 mod mounttable;
 mod msgr;
+mod replica;
 mod store;
 mod tokens;
 mod wire;
@@ -33,12 +36,16 @@ pub struct Target {
 /// Every target, in the order of their names.
 pub const TARGETS: &[Target] = &[
     Target { name: "auth_payload", run: auth::payload },
+    Target { name: "bucket_document", run: bucket::document },
+    Target { name: "bucket_row", run: bucket::row },
+    Target { name: "bucket_segment", run: bucket::segment },
     Target { name: "cli_conf", run: cli::conf },
     Target { name: "cli_mon_host", run: cli::mon_host },
     Target { name: "cli_reencode", run: cli::reencode },
     Target { name: "http_mounts", run: http::mounts },
     Target { name: "link_client", run: link::client },
     Target { name: "link_server", run: link::server },
+    Target { name: "mds_client", run: mds_client::client },
     Target { name: "mds_map", run: mds::map },
     Target { name: "mds_message", run: mds::message },
     Target { name: "mds_reply", run: mds::reply },
@@ -57,6 +64,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "mounttable_table", run: mounttable::table },
     Target { name: "msgr_control", run: msgr::control },
     Target { name: "msgr_frames", run: msgr::frames },
+    Target { name: "replica_consumer", run: replica::consumer },
+    Target { name: "replica_frame", run: replica::frame },
     Target { name: "store_block", run: store::block },
     Target { name: "store_directory", run: store::directory },
     Target { name: "tokens_epochs", run: tokens::epochs },

@@ -25,8 +25,10 @@ use crate::server::Address;
 use crate::status::Status;
 use crate::stream::Stream;
 
-/// The longest answer that is read whole, in bytes: a listing of 100 000 names.
+/// The longest answer that is read whole, in bytes: a page of names, each with its holders.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The most names that a listing is made of, whatever the service says.
+const NAMES_MAX: usize = 1_000_000;
 /// The longest line of a stream, in bytes: a change with the longest key and value in base64.
 const LINE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
@@ -102,13 +104,22 @@ impl Client {
             .await
     }
 
-    /// Every name in use.
+    /// Every name in use, asked for page by page.
     ///
     /// # Errors
     ///
     /// See [`ClientError`].
     pub async fn list(&self) -> Result<Listing, ClientError> {
-        self.connect().await?.read(Method::GET, "/v1/registrations").await
+        let mut connection = self.connect().await?;
+        let mut listing: Listing = connection.read(Method::GET, "/v1/registrations").await?;
+        while listing.more && listing.registrations.len() < NAMES_MAX {
+            let Some(last) = listing.registrations.last() else { break };
+            let path = format!("/v1/registrations?after={}", segment(&last.name));
+            let next: Listing = connection.read(Method::GET, &path).await?;
+            listing.registrations.extend(next.registrations);
+            listing.more = next.more;
+        }
+        Ok(listing)
     }
 
     /// What the node shows of itself.

@@ -1,14 +1,20 @@
 use core::fmt;
 use core::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 /// The longest body that is read, in bytes; a request has a handful of short fields.
 pub const BODY_BYTES_MAX: usize = 16 * 1024;
 /// The most headers of a request.
 pub const HEADERS_MAX: usize = 64;
 /// The longest head of a request, in bytes.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// How long a client may take to send a head.
+/// How long a client may take to send a head, and then a body, unless told otherwise.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client may take to read what it asked for, in one piece, unless told otherwise.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How the service behaves.
 #[derive(Clone, Debug)]
@@ -18,12 +24,19 @@ pub struct Config {
     pub lease: Duration,
     /// Connections open at once; on HTTP/1.1 each carries one answer at a time.
     pub connections_max: usize,
+    /// Connections of one client at once: of one address, or of one IPv6 network of 64 bits. Clients on this machine have
+    /// no such limit, but for behind a proxy ([`Network::Between`]).
+    pub connections_per_client_max: u32,
     /// Sessions at once: those with an open answer, and those whose connection was lost and whose lease runs.
     pub sessions_max: usize,
     /// What a client has to show. A listener that others can reach does not start without one.
     pub bearer: Option<Bearer>,
     /// Who is behind a connection that breaks.
     pub network: Network,
+    /// How long a client may take to send a head, and then a body; also how long an idle connection is kept.
+    pub head_timeout: Duration,
+    /// How long a client may read nothing while there is something to read; then its connection is broken off.
+    pub stall_timeout: Duration,
 }
 
 impl Default for Config {
@@ -31,9 +44,12 @@ impl Default for Config {
         Self {
             lease: Duration::from_secs(15),
             connections_max: 4_096,
+            connections_per_client_max: 256,
             sessions_max: 100_000,
             bearer: None,
             network: Network::Detect,
+            head_timeout: HEAD_TIMEOUT,
+            stall_timeout: STALL_TIMEOUT,
         }
     }
 }
@@ -64,11 +80,25 @@ impl Bearer {
         format!("Bearer {}", self.0)
     }
 
-    /// Takes the same time wherever the difference is.
+    /// `Bearer` with the secret, or, as browsers ask people, `Basic` with any user and the secret for a password.
     pub(crate) fn admits(&self, shown: Option<&[u8]>) -> bool {
-        let (expected, shown) = (self.header(), shown.unwrap_or_default());
-        let differences = expected.bytes().zip(shown).fold(0, |sum, (a, b)| sum | (a ^ b));
-        expected.len() == shown.len() && differences == 0
+        let shown = shown.unwrap_or_default();
+        let word = |word: &str| {
+            let (before, after) = shown.split_at_checked(word.len())?;
+            before.eq_ignore_ascii_case(word.as_bytes()).then_some(after)
+        };
+        if let Some(pair) = word("Basic ") {
+            let pair = STANDARD.decode(pair).unwrap_or_default();
+            let colon = pair.iter().position(|byte| *byte == b':').map_or(pair.len(), |at| at + 1);
+            return self.is(pair.get(colon..).unwrap_or_default());
+        }
+        word("Bearer ").is_some_and(|secret| self.is(secret))
+    }
+
+    /// Takes the same time wherever the difference is.
+    fn is(&self, shown: &[u8]) -> bool {
+        let differences = self.0.bytes().zip(shown).fold(0, |sum, (a, b)| sum | (a ^ b));
+        self.0.len() == shown.len() && differences == 0
     }
 }
 

@@ -3,16 +3,15 @@ use core::fmt;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderValue, header};
-use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
 use axum::routing::get;
 use cuttlebone_bucket::engine::Engine;
 use cuttlebone_bucket::{Bucket, Now};
 use cuttlebone_tokens::{FenceGate, Registry};
 
 use crate::config::{BODY_BYTES_MAX, Config};
+use crate::guard;
 use crate::keeping::Keeping;
 use crate::mounts::{self, Mounts};
 use crate::problem::Refusal;
@@ -88,7 +87,14 @@ impl Face {
     pub(crate) fn router(self, config: &Arc<Config>, traffic: Arc<Traffic>) -> Router {
         let Self { registry, mounts, keeping, reload, status } = self;
         let sessions = Sessions::default();
-        let watch = Watch::new(status, registry.clone(), sessions.clone(), traffic, config);
+        let watch = Watch::new(
+            status,
+            registry.clone(),
+            mounts.clone(),
+            sessions.clone(),
+            traffic,
+            Arc::clone(config),
+        );
         let mut guarded = status::router(watch.clone());
         if let Some(registry) = registry {
             guarded = guarded.merge(routes::router(registry, sessions, Arc::clone(config)));
@@ -101,7 +107,7 @@ impl Face {
             guarded = guarded.merge(reload::router(reload));
         }
         let mut router = guarded
-            .route_layer(middleware::from_fn_with_state(Arc::clone(config), authorize))
+            .route_layer(middleware::from_fn_with_state(Arc::clone(config), guard::authorize))
             .route("/healthz", get(|| async { "ok\n" }))
             .merge(status::readiness(watch));
         if let Some(mounts) = &mounts {
@@ -111,6 +117,7 @@ impl Face {
             .fallback(|| async { Refusal::not_found("no such path") })
             .method_not_allowed_fallback(|| async { Refusal::method_not_allowed() })
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+            .layer(middleware::from_fn_with_state(Arc::clone(config), guard::civil))
     }
 
     /// What has to run beside the answers; never ends.
@@ -140,17 +147,5 @@ impl From<Registry> for Face {
 impl fmt::Debug for Face {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Face").field("registry", &self.registry).finish_non_exhaustive()
-    }
-}
-
-async fn authorize(
-    State(config): State<Arc<Config>>,
-    request: Request,
-    next: Next,
-) -> Result<Response, Refusal> {
-    let shown = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-    match &config.bearer {
-        Some(bearer) if !bearer.admits(shown) => Err(Refusal::unauthorized()),
-        _ => Ok(next.run(request).await),
     }
 }

@@ -6,10 +6,11 @@ use axum::Extension;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Duration, timeout};
 
-use crate::config::Config;
+use crate::config::{Config, HEAD_TIMEOUT};
 use crate::face::Face;
 use crate::peer::Peer;
 use crate::server::converse;
+use crate::traffic::Traffic;
 
 /// Bytes of the answers that are read.
 const ANSWERS_MAX: u64 = 1 << 20;
@@ -26,10 +27,10 @@ pub fn conversation(face: &Face, sent: &[u8]) -> Vec<u8> {
     runtime.block_on(async {
         let router = face
             .clone()
-            .router(&Arc::new(Config::default()), Arc::default())
+            .router(&Arc::new(Config::default()), Arc::new(Traffic::new(0)))
             .layer(Extension(Peer::new(true)));
         let (client, server) = tokio::io::duplex(64 * 1024);
-        let service = tokio::spawn(converse(server, router));
+        let service = tokio::spawn(converse(server, router, HEAD_TIMEOUT));
         let (read, mut write) = tokio::io::split(client);
         let mut read = read.take(ANSWERS_MAX);
         let mut answers = Vec::new();

@@ -37,6 +37,9 @@ impl Keeping {
     }
 }
 
+/// A key and its checksum.
+pub(crate) type Sum = (u32, Box<[u8]>);
+
 /// What the face asks of a bucket. May wait for the disk, so never on the runtime's own threads.
 pub(crate) trait AnyBucket: Send + Sync {
     fn start_update(&self) -> Result<(), Error>;
@@ -52,7 +55,7 @@ pub(crate) trait AnyBucket: Send + Sync {
         position: Position,
     ) -> Result<BoxStream<'static, Result<Event, Error>>, Error>;
     /// Every key in order, each with its checksum.
-    fn checksums(&self, vbucket: VbucketId) -> Result<Vec<(u32, Box<[u8]>)>, Error>;
+    fn checksums(&self, vbucket: VbucketId) -> Result<Vec<Sum>, Error>;
 }
 
 struct Timed<E> {
@@ -93,7 +96,7 @@ where
         Ok(Box::pin(Taken(self.bucket.stream(vbucket, cursor, position)?)))
     }
 
-    fn checksums(&self, vbucket: VbucketId) -> Result<Vec<(u32, Box<[u8]>)>, Error> {
+    fn checksums(&self, vbucket: VbucketId) -> Result<Vec<Sum>, Error> {
         let keys = self.bucket.keys(vbucket, (Bound::Unbounded, Bound::Unbounded))?;
         let sums = keys.into_iter().map(|key| match self.bucket.peek(vbucket, &key) {
             Ok(found) => Ok(Some((checksum(&key, found.item.value()), key))),

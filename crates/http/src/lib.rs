@@ -8,6 +8,7 @@ mod config;
 mod face;
 #[cfg(feature = "__fuzz")]
 pub mod fuzz;
+mod guard;
 mod keeping;
 mod life;
 mod list;
@@ -26,7 +27,9 @@ pub mod update;
 
 pub use client::{Client, ClientError, Connection, Lines};
 pub use clock::TokioClock;
-pub use config::{BODY_BYTES_MAX, Bearer, Config, HEAD_BYTES_MAX, HEAD_TIMEOUT, HEADERS_MAX, Network};
+pub use config::{
+    BODY_BYTES_MAX, Bearer, Config, HEAD_BYTES_MAX, HEAD_TIMEOUT, HEADERS_MAX, Network, STALL_TIMEOUT,
+};
 pub use face::Face;
 pub use life::{Ending, Life};
 pub use server::{Address, ServeError, Server};

@@ -212,14 +212,20 @@ pub struct Renewed {
     pub fenced: bool,
 }
 
+/// Names in one answer to `GET /v1/registrations`; `?after=NAME` asks for those after it.
+pub const LISTED_MAX: usize = 1_000;
+
 /// The answer to `GET /v1/registrations`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Listing {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// Every name in use, in order.
+    /// Names in use, in order.
     pub registrations: Vec<Row>,
+    /// Whether there are more names after these.
+    #[serde(default)]
+    pub more: bool,
 }
 
 /// One name.

@@ -1,10 +1,12 @@
 use core::pin::Pin;
 use core::sync::atomic::{AtomicU8, Ordering};
 use core::task::{Context, Poll};
+use core::time::Duration;
 use std::io;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
 use crate::stream::Stream;
 use crate::traffic::Place;
@@ -47,11 +49,40 @@ impl Peer {
     }
 }
 
-/// A connection that remembers how it ended, and holds its place among the connections.
+/// A connection that remembers how it ended, holds its place among the connections, and breaks off when its peer reads
+/// nothing for too long.
 pub(crate) struct Watched {
-    pub(crate) stream: Stream,
-    pub(crate) peer: Peer,
-    pub(crate) _place: Place,
+    stream: Stream,
+    peer: Peer,
+    _place: Place,
+    stall_timeout: Duration,
+    /// When the peer has read nothing for too long; there while it has something to read.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl Watched {
+    pub(crate) fn new(stream: Stream, peer: Peer, place: Place, stall_timeout: Duration) -> Self {
+        Self { stream, peer, _place: place, stall_timeout, stalled: None }
+    }
+
+    /// What became of writing: it breaks if it has been waiting for too long.
+    fn written<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let result = match result {
+            Poll::Pending => {
+                let timeout = self.stall_timeout;
+                let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(timeout)));
+                stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+            }
+            ready @ Poll::Ready(_) => {
+                self.stalled = None;
+                ready
+            }
+        };
+        if let Poll::Ready(Err(_)) = &result {
+            self.peer.ended(BROKEN);
+        }
+        result
+    }
 }
 
 impl AsyncRead for Watched {
@@ -71,24 +102,15 @@ impl AsyncRead for Watched {
     }
 }
 
-impl Watched {
-    fn noticed<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if let Poll::Ready(Err(_)) = &result {
-            self.peer.ended(BROKEN);
-        }
-        result
-    }
-}
-
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.noticed(result)
+        self.written(cx, result)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_flush(cx);
-        self.noticed(result)
+        self.written(cx, result)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -101,7 +123,7 @@ impl AsyncWrite for Watched {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.noticed(result)
+        self.written(cx, result)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,4 +1,4 @@
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use cuttlebone_tokens::{AcquireError, RegisterError};
 
@@ -16,6 +16,21 @@ impl Refusal {
     pub(crate) fn unauthorized() -> Self {
         let hint = "send the bearer token the service was started with";
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", &"no valid bearer token", hint)
+    }
+
+    pub(crate) fn another_site() -> Self {
+        let hint = "pages of other sites may not use this service";
+        Self::new(StatusCode::FORBIDDEN, "forbidden", &"asked by a page of another site", hint)
+    }
+
+    pub(crate) fn another_host() -> Self {
+        let hint = "use an address in numbers or localhost, or start the service with a bearer token";
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "forbidden",
+            &"the name in the header `host` is not of this machine",
+            hint,
+        )
     }
 
     pub(crate) fn not_found(detail: &str) -> Self {
@@ -86,6 +101,12 @@ impl From<AcquireError> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.0, axum::Json(self.1)).into_response()
+        let mut response = (self.0, axum::Json(self.1)).into_response();
+        if self.0 == StatusCode::UNAUTHORIZED {
+            // So that a browser asks whoever looks at the status page.
+            let challenge = HeaderValue::from_static("Basic realm=\"cuttlebone\", charset=\"UTF-8\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response
     }
 }

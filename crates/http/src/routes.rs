@@ -1,4 +1,5 @@
 use core::future::poll_fn;
+use core::ops::ControlFlow;
 use core::pin::Pin;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::task::Poll;
@@ -18,7 +19,7 @@ use serde::Deserialize;
 
 use crate::config::Config;
 use crate::message::{
-    Event, LeaseTerms, Listing, ReclaimRequest, RegisterRequest, Row, SCHEMA, TokenRequest,
+    Event, LISTED_MAX, LeaseTerms, Listing, ReclaimRequest, RegisterRequest, Row, SCHEMA, TokenRequest,
 };
 use crate::peer::Peer;
 use crate::problem::Refusal;
@@ -49,10 +50,24 @@ pub(crate) fn router(registry: Registry, sessions: Sessions, config: Arc<Config>
         .with_state(app)
 }
 
-async fn list(State(app): State<App>) -> Json<Listing> {
-    let rows = app.registry.snapshot(HOLDERS_REPORTED_MAX);
-    let registrations = rows.into_iter().map(|(name, view)| Row::new(&name, &view)).collect();
-    Json(Listing { schema: SCHEMA, registrations })
+#[derive(Deserialize)]
+struct ListQuery {
+    /// Only names after this one.
+    #[serde(default)]
+    after: String,
+}
+
+async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Json<Listing> {
+    let mut listing = Listing { schema: SCHEMA, registrations: Vec::new(), more: false };
+    app.registry.visit(&query.after, HOLDERS_REPORTED_MAX, |name, view| {
+        if listing.registrations.len() == LISTED_MAX {
+            listing.more = true;
+            return ControlFlow::Break(());
+        }
+        listing.registrations.push(Row::new(name, &view));
+        ControlFlow::Continue(())
+    });
+    Json(listing)
 }
 
 #[derive(Deserialize)]

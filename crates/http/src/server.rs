@@ -1,6 +1,7 @@
 use core::fmt;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::str::FromStr;
+use core::time::Duration;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::config::{Config, HEAD_BYTES_MAX, HEAD_TIMEOUT, HEADERS_MAX, Network};
+use crate::config::{Config, HEAD_BYTES_MAX, HEADERS_MAX, Network};
 use crate::face::Face;
 use crate::peer::{Peer, Watched};
 use crate::stream::Stream;
@@ -151,7 +152,8 @@ impl Server {
         let Self { listener, config } = self;
         let places = Arc::new(Semaphore::new(config.connections_max));
         let between = config.network == Network::Between;
-        let traffic = Arc::new(Traffic::default());
+        let (head, stall) = (config.head_timeout, config.stall_timeout);
+        let traffic = Arc::new(Traffic::new(config.connections_per_client_max));
         let face = face.into();
         let mut upkeep = core::pin::pin!(face.upkeep());
         let router = face.router(&Arc::new(config), Arc::clone(&traffic));
@@ -167,12 +169,17 @@ impl Server {
                 () = &mut stop => break,
                 never = &mut upkeep => match never {},
                 Some(_ended) = connections.join_next(), if !connections.is_empty() => {}
-                (place, stream) = accepted => {
-                    let (Ok(place), Ok((stream, local))) = (place, stream) else { continue };
-                    let peer = Peer::new(local && !between);
-                    let place = Place::new(place, Arc::clone(&traffic));
-                    let stream = Watched { stream, peer: peer.clone(), _place: place };
-                    connections.spawn(converse(stream, router.clone().layer(Extension(peer))));
+                (place, (stream, from)) = accepted => {
+                    let Ok(place) = place else { continue };
+                    let local = from.is_none_or(|from| from.is_loopback()) && !between;
+                    let counted = from.filter(|_| !local);
+                    let Some(place) = Place::take(place, &traffic, counted) else {
+                        stream.turn_away();
+                        continue;
+                    };
+                    let peer = Peer::new(local);
+                    let stream = Watched::new(stream, peer.clone(), place, stall);
+                    connections.spawn(converse(stream, router.clone().layer(Extension(peer)), head));
                 }
             }
         }
@@ -189,23 +196,37 @@ async fn remove_dead_socket(path: &Path) -> io::Result<()> {
     Err(io::Error::from(io::ErrorKind::AddrInUse))
 }
 
-async fn accept(listener: &Listener) -> io::Result<(Stream, bool)> {
-    let accepted = match listener {
-        Listener::Tcp(listener) => {
-            let (stream, from) = listener.accept().await?;
-            stream.set_nodelay(true)?;
-            (Stream::Tcp(stream), from.ip().is_loopback())
+/// How long to wait after a connection could not be accepted: there are too many open files, or it is gone again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// The next connection, and from where it comes if over a network.
+async fn accept(listener: &Listener) -> (Stream, Option<IpAddr>) {
+    loop {
+        let accepted = match listener {
+            Listener::Tcp(listener) => listener.accept().await.and_then(|(stream, from)| {
+                stream.set_nodelay(true)?;
+                Ok((Stream::Tcp(stream), Some(from.ip())))
+            }),
+            Listener::Unix(listener, _) => {
+                listener.accept().await.map(|(stream, _)| (Stream::Unix(stream), None))
+            }
+        };
+        match accepted {
+            Ok(accepted) => return accepted,
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
-        Listener::Unix(listener, _) => (Stream::Unix(listener.accept().await?.0), true),
-    };
-    Ok(accepted)
+    }
 }
 
 /// Answers what comes over one connection until its end.
-pub(crate) async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
+pub(crate) async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    head_timeout: Duration,
+) {
     let service = TowerToHyperService::new(router);
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    http.timer(TokioTimer::new()).header_read_timeout(head_timeout);
     http.max_headers(HEADERS_MAX).max_buf_size(HEAD_BYTES_MAX);
     // A client that breaks off is an everyday event; its sessions find out by themselves.
     let _ended: Result<(), hyper::Error> = http.serve_connection(TokioIo::new(stream), service).await;

@@ -194,8 +194,8 @@ pub struct MountStatus {
     pub name: String,
     /// Who is mounted there.
     pub server: String,
-    /// How long ago it was mounted or refreshed.
-    pub age_ms: u64,
+    /// How long ago it was mounted or refreshed, where that is known.
+    pub age_ms: Option<u64>,
     /// When it will be gone unless it is refreshed; `None` if it stays.
     pub expires_in_ms: Option<u64>,
 }

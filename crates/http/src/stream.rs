@@ -13,6 +13,16 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
+    /// Closes it with a word why, if that word can be said at once.
+    pub(crate) fn turn_away(self) {
+        const BUSY: &[u8] =
+            b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        let _said_or_not = match &self {
+            Self::Tcp(stream) => stream.try_write(BUSY),
+            Self::Unix(stream) => stream.try_write(BUSY),
+        };
+    }
+
     /// Another descriptor of the same connection, which stays open until all of them are closed.
     pub(crate) fn duplicate(&self) -> io::Result<OwnedFd> {
         match self {

@@ -5,7 +5,7 @@ use cuttlebone_bucket::engine::MemoryEngine;
 use cuttlebone_bucket::{Bucket, BucketLimits, Mode, Now, VbucketState};
 use cuttlebone_checkpoint::Item;
 use cuttlebone_http::changes::{Change, ChangesQuery};
-use cuttlebone_http::message::{Event, RegisterRequest, TakeoverName, TokenRequest};
+use cuttlebone_http::message::{Event, LeaseTerms, RegisterRequest, TakeoverName, TokenRequest};
 use cuttlebone_http::update::{NAME, Step};
 use cuttlebone_http::{Client, ClientError, Config, Face, Lines, Server, TokioClock};
 use cuttlebone_tokens::{FenceGate, Registry};
@@ -49,7 +49,7 @@ impl World {
             name: NAME.into(),
             takeover: TakeoverName::Wait,
             limit: None,
-            lease: Default::default(),
+            lease: LeaseTerms::Response,
         };
         let mut owner = self.client.register(&request).await.unwrap();
         let Event::Registered { epoch, .. } = owner.held(|_| {}).await.unwrap() else { panic!() };

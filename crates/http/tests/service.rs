@@ -389,3 +389,19 @@ async fn after_a_restart_of_the_service_an_old_token_is_reclaimed_and_drained() 
     );
     assert!(done < taken_over);
 }
+
+#[tokio::test]
+async fn a_long_list_comes_in_pages_and_the_client_puts_them_together() {
+    let service = Service::start(Config::default()).await;
+    let mut registrations = Vec::new();
+    for at in 0..2_345 {
+        let owner = cuttlebone_tokens::OwnerId(at);
+        let name = format!("cell & co/agent-{at:04}");
+        let registering = service.registry.register(&name, owner, cuttlebone_tokens::Takeover::Deny);
+        registrations.push(registering.await.unwrap());
+    }
+    let listing = service.client().list().await.unwrap();
+    let names: Vec<_> = listing.registrations.iter().map(|row| row.name.as_str()).collect();
+    let expected: Vec<_> = registrations.iter().map(cuttlebone_tokens::Registration::name).collect();
+    assert_eq!((names, listing.more), (expected, false));
+}

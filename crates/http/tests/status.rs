@@ -3,11 +3,13 @@
 
 use std::sync::{Arc, Mutex};
 
+use cuttlebone_http::mounts::{Mounts, Principals};
 use cuttlebone_http::status::{
     BucketStatus, CheckpointStatus, CursorStatus, SNAPSHOT_AGE_MAX, SourceStatus, Stage, Status,
     VbucketStatus,
 };
 use cuttlebone_http::{Address, Config, Face, Server, TokioClock};
+use cuttlebone_mounttable::{Limits, Mount, Principal, SharedTable, Table, Ttl};
 use cuttlebone_tokens::{OwnerId, Registry, Takeover};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -87,4 +89,28 @@ async fn json_metrics_and_readiness_tell_the_same() {
     }
     assert!(metrics.contains(r#"name="a\"b\\c\n""#), "{metrics}");
     task.abort();
+}
+
+#[tokio::test]
+async fn mounts_are_shown_to_the_owner_and_only_counted_where_names_may_be_hidden() {
+    let who = Principal::new("service");
+    let hidden = Principals::parse(who.clone(), "reader secret").unwrap();
+    for (principals, shown) in [(Principals::owner(who.clone()), 1), (hidden, 0)] {
+        let clock = TokioClock::new();
+        let table = Table::new(Limits::private(), who.clone());
+        let table = SharedTable::new(table, move || cuttlebone_tokens::Clock::now(&clock));
+        let ttl = Ttl::new(core::time::Duration::from_secs(60)).unwrap();
+        table.mount(&who, &Mount::new("a/b".parse().unwrap(), "h:1".parse().unwrap(), ttl)).unwrap();
+        let server = Server::bind(&"127.0.0.1:0".parse().unwrap(), Config::default()).await.unwrap();
+        let address = server.address();
+        let face = Face::new().with_mounts(Mounts::new(table, principals));
+        let task = tokio::spawn(server.serve(face, core::future::pending()));
+        let status: Status = serde_json::from_str(&get(&address, "/v1/status").await.1).unwrap();
+        assert_eq!((status.mounts.total, status.mounts.rows.len()), (1, shown));
+        if let Some(row) = status.mounts.rows.first() {
+            assert_eq!((row.name.as_str(), row.server.as_str()), ("a/b", "h:1"));
+            assert!(row.expires_in_ms.is_some_and(|left| left <= 60_000));
+        }
+        task.abort();
+    }
 }

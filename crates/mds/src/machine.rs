@@ -8,6 +8,7 @@ use cuttlebone_machine::{Entropy, Instant, Machine};
 
 use crate::{Ino, Rank};
 
+mod alive;
 mod answer;
 mod build;
 mod cache;
@@ -20,6 +21,7 @@ mod error;
 mod event;
 mod known;
 mod leases;
+mod losing;
 mod lru;
 mod migration;
 mod name;
@@ -79,6 +81,7 @@ pub struct Client {
     /// Tells sessions apart that followed each other, so that nothing of an older one counts in a newer one.
     last_recon: u32,
     requests: BTreeMap<Tid, Pending>,
+    request_bytes: usize,
     last_tid: u64,
     /// Requests that no rank can take now.
     unplaced: BTreeSet<Tid>,
@@ -119,6 +122,7 @@ impl Client {
             last_link: 0,
             last_recon: 0,
             requests: BTreeMap::new(),
+            request_bytes: 0,
             last_tid: 0,
             unplaced: BTreeSet::new(),
             uncommitted: BTreeSet::new(),

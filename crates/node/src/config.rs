@@ -150,6 +150,10 @@ pub struct TokensConfig {
 pub struct PublishConfig {
     /// `publish.names`.
     pub names: Vec<Name>,
+    /// `publish.table`; without it the node's own.
+    pub table: Option<Address>,
+    /// `publish.bearer_file`: what is shown to that table.
+    pub bearer_file: Option<PathBuf>,
     /// `publish.server`; without it where the node accepts links.
     pub server: Option<Server>,
     /// `publish.period_s`.
@@ -192,12 +196,8 @@ impl Config {
     pub fn parse(text: &str, name: &str, overrides: &[Override]) -> Result<Self, Vec<Fault>> {
         let mut document = document::Document::parse(text, name, overrides).map_err(|fault| vec![fault])?;
         let config = schema::config(&mut document);
-        match (config, document.finish()) {
-            (Some(config), (faults, values, places)) if faults.is_empty() => {
-                Ok(Self { values, places, ..config })
-            }
-            (_, (faults, ..)) => Err(faults),
-        }
+        let (faults, values, places) = document.finish();
+        if faults.is_empty() { Ok(Self { values, places, ..config }) } else { Err(faults) }
     }
 
     /// What is different in `new`, by key.

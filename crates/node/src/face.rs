@@ -1,9 +1,10 @@
 use core::fmt;
 use std::sync::Arc;
 
+use cuttlebone_http::mounts::Mounts;
 use cuttlebone_http::reload::Outcome;
 use cuttlebone_http::{Address, Config, Server, update};
-use cuttlebone_tokens::FenceGate;
+use cuttlebone_tokens::{FenceGate, Registry};
 
 use crate::Ground;
 use crate::part::{Running, Service};
@@ -13,19 +14,26 @@ use crate::part::{Running, Service};
 pub struct Face {
     address: Address,
     config: Config,
+    mounts: Option<Mounts>,
     reload: Option<Arc<dyn Fn() -> Outcome + Send + Sync>>,
 }
 
 impl Face {
     /// Listens there. An address that other machines can reach needs a bearer token in [`with_config`](Self::with_config).
     pub fn listening(address: Address) -> Self {
-        Self { address, config: Config::default(), reload: None }
+        Self { address, config: Config::default(), mounts: None, reload: None }
     }
 
     /// Limits, lease, bearer token.
     #[must_use]
     pub fn with_config(self, config: Config) -> Self {
         Self { config, ..self }
+    }
+
+    /// A mount table, for whoever has something to announce or to find.
+    #[must_use]
+    pub fn with_mounts(self, mounts: Mounts) -> Self {
+        Self { mounts: Some(mounts), ..self }
     }
 
     /// What reads the configuration anew when it is asked to.
@@ -65,16 +73,18 @@ impl Service for Face {
                     face = face.with_bucket(bucket.clone(), gate, move || clock.now());
                 }
             }
+            if let Some(mounts) = self.mounts {
+                face = face.with_mounts(mounts);
+            }
             if let Some(reload) = self.reload {
                 face = face.with_reload(move || reload());
             }
             let shared = Arc::clone(ground.shared());
             face = face.with_status(move || shared.status());
-            let watchdog = ground.registry().map(|registry| registry.watchdog());
+            let watchdog = ground.registry().map(Registry::watchdog);
             let watched = async {
-                match watchdog {
-                    Some(watchdog) => watchdog.await,
-                    None => {}
+                if let Some(watchdog) = watchdog {
+                    watchdog.await;
                 }
                 core::future::pending::<()>().await;
             };

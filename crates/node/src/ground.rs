@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cuttlebone_bucket::Now;
+use cuttlebone_bucket::{FlusherState, Now, Runner, RunnerConfig};
 use cuttlebone_driver::Clock;
 use cuttlebone_http::status::{
     ConnectionStatus, MountStatus, NodeStatus, PublishedStatus, Rows, SourceStatus, Stage, Status,
@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::clock::now;
 use crate::part::Phase;
-use crate::{Deadlines, NodeBucket, report};
+use crate::{Deadlines, Error, NodeBucket, report};
 
 /// Links that the status shows at most.
 const CONNECTIONS_MAX: usize = 1024;
@@ -42,6 +42,7 @@ pub(crate) struct Shared {
     /// Sources that have not said yet that they are ready.
     pub(crate) waiting: watch::Sender<usize>,
     board: Mutex<Board>,
+    runner: Mutex<Option<Runner>>,
 }
 
 type Listed<T> = Box<dyn Fn() -> Rows<T> + Send + Sync>;
@@ -55,7 +56,6 @@ struct Board {
     next_connection: u64,
     published: Option<Listed<PublishedStatus>>,
     mounts: Option<Listed<MountStatus>>,
-    disk_error: Option<String>,
     listening: Option<EntityAddrs>,
     served: Option<String>,
     deadlines: Deadlines,
@@ -78,6 +78,7 @@ impl Shared {
             phase: watch::Sender::new(Phase::Serving),
             waiting: watch::Sender::new(sources),
             board: Mutex::default(),
+            runner: Mutex::default(),
         }
     }
 
@@ -116,8 +117,26 @@ impl Shared {
         (board.listening.clone(), board.served.clone())
     }
 
-    pub(crate) fn set_disk_error(&self, error: Option<String>) {
-        self.board().disk_error = error;
+    /// Starts the threads that put the bucket on its disk.
+    pub(crate) fn start_runner(&self) -> Result<(), Error> {
+        if let Some(bucket) = &self.bucket {
+            let clock = self.clock;
+            *self.runner() = Some(bucket.run(RunnerConfig::default(), move || now(&clock))?);
+        }
+        Ok(())
+    }
+
+    /// Those threads, until they are stopped.
+    pub(crate) fn runner(&self) -> MutexGuard<'_, Option<Runner>> {
+        self.runner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the disk does not take what it is given, while it does not.
+    fn disk_error(&self) -> Option<String> {
+        match self.runner().as_ref()?.status().flusher {
+            FlusherState::Retrying { error, .. } => Some(error),
+            _ => None,
+        }
     }
 
     /// Everything, at this moment.
@@ -155,7 +174,7 @@ impl Shared {
             status.mounts = mounts();
         }
         if let Some(bucket) = &self.bucket {
-            (status.buckets, status.update) = report::of_bucket(bucket, board.disk_error.clone());
+            (status.buckets, status.update) = report::of_bucket(bucket, self.disk_error());
         }
         status
     }

@@ -83,8 +83,8 @@ impl Keeper {
 
     /// Keeps it in a bucket.
     pub(crate) fn in_bucket(gather: Gather) -> Result<Self, Error> {
-        Self::start(Place::Bucket(gather.clone()), "cuttlebone-gather", move |desk| {
-            bucket::work(desk, gather)
+        Self::start(Place::Bucket(gather.clone()), "cuttlebone-gather", move |mut desk| {
+            bucket::work(&mut desk, &gather);
         })
     }
 

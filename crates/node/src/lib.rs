@@ -10,7 +10,6 @@ pub mod config;
 mod door;
 mod error;
 mod face;
-mod flushing;
 mod gather;
 mod ground;
 mod keeper;
@@ -43,5 +42,8 @@ pub use provide::{Provide, ProvideConfig, ProvideEvent};
 pub use provider::Provider;
 pub use replication::{Follow, Replicas};
 
+/// The disk of a node's bucket.
+pub type NodeDisk = cuttlebone_bucket::engine::LogEngine;
+
 /// The bucket of a node: on a disk.
-pub type NodeBucket = cuttlebone_bucket::Bucket<cuttlebone_bucket::engine::LogEngine>;
+pub type NodeBucket = cuttlebone_bucket::Bucket<NodeDisk>;

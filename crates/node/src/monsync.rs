@@ -154,7 +154,7 @@ impl Teller {
             }
             BackupEvent::Progress(_) => {}
             BackupEvent::FellBehind { after } => {
-                tracing::warn!(part, after, "the monitors have trimmed what follows")
+                tracing::warn!(part, after, "the monitors have trimmed what follows");
             }
             BackupEvent::Pulled { outcome, took } => {
                 if outcome.is_new {

@@ -16,7 +16,6 @@ use tokio::time::timeout;
 use crate::Error;
 use crate::builder::{Builder, Deadlines};
 use crate::door::{self, GUESTS_MAX};
-use crate::flushing::Flushing;
 use crate::ground::{Ground, Shared};
 use crate::part::{Guests, Phase, Running, Service, Sink, Source};
 use crate::provide::driver_limits;
@@ -115,10 +114,7 @@ impl Node {
             Some(door) => Some(door.open(&shared).await?),
             None => None,
         };
-        let flushing = match &shared.bucket {
-            Some(bucket) => Some(Flushing::start(bucket.clone(), Arc::clone(&shared))?),
-            None => None,
-        };
+        shared.start_runner()?;
         let mut work = Work { tasks: JoinSet::new(), running: HashMap::new(), failed: None };
         work.start(&shared, parts, door);
         tracing::info!(node = %shared.name, "running");
@@ -126,7 +122,7 @@ impl Node {
             () = shutdown => {}
             () = work.first_failure() => {}
         }
-        let flushed = work.end(&shared, flushing).await;
+        let flushed = work.end(&shared).await;
         tracing::info!(node = %shared.name, "stopped");
         match work.failed {
             Some(error) => Err(error),
@@ -237,10 +233,9 @@ impl Work {
     }
 
     /// One phase after another. What does not end in time is dropped; only the flush is worth an error.
-    async fn end(&mut self, shared: &Shared, flushing: Option<Flushing>) -> Result<(), Error> {
+    async fn end(&mut self, shared: &Shared) -> Result<(), Error> {
         let deadlines = shared.deadlines();
         let mut flushed = Ok(());
-        let mut flushing = flushing;
         for phase in [Phase::Names, Phase::Tokens, Phase::Sources, Phase::Flush, Phase::Services] {
             shared.phase.send_replace(phase);
             let within = deadlines.of(phase);
@@ -252,15 +247,8 @@ impl Work {
                 }
                 registry.close();
             }
-            if phase == Phase::Flush
-                && let Some(flushing) = flushing.take()
-            {
-                let finishing = tokio::task::spawn_blocking(move || flushing.finish());
-                flushed = match timeout(within, finishing).await {
-                    Ok(Ok(finished)) => finished,
-                    Ok(Err(_)) => Err(Error::Config("the last flush broke off")),
-                    Err(_) => Err(Error::StoppedLate { step: phase.name(), within }),
-                };
+            if phase == Phase::Flush {
+                flushed = flush(shared, within).await;
             }
             if timeout(within, self.parts_of(phase)).await.is_err() {
                 self.drop_late(phase);
@@ -298,6 +286,25 @@ impl Deadlines {
             Phase::Flush => self.flush,
             Phase::Services => self.services,
         }
+    }
+}
+
+/// Puts everything on the disk that may go there, and ends the threads that do so.
+async fn flush(shared: &Shared, within: Duration) -> Result<(), Error> {
+    let Some(runner) = shared.runner().take() else { return Ok(()) };
+    // A disk that fails is tried again for almost as long as there is.
+    let finishing = tokio::task::spawn_blocking(move || runner.stop(within / 10 * 9));
+    match timeout(within, finishing).await {
+        Ok(Ok(Ok(stopped))) => {
+            if stopped.of_window > 0 {
+                let mutations = stopped.of_window;
+                tracing::warn!(mutations, "hot reload was on: what came since its start is not on the disk");
+            }
+            Ok(())
+        }
+        Ok(Ok(Err(error))) => Err(error.into()),
+        Ok(Err(_)) => Err(Error::Config("the last flush broke off")),
+        Err(_) => Err(Error::StoppedLate { step: Phase::Flush.name(), within }),
     }
 }
 

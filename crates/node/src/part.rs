@@ -75,7 +75,8 @@ pub trait Service: Send + 'static {
 }
 
 /// What a node will consist of, for parts that need something of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each says of one thing whether it is there")]
 #[non_exhaustive]
 pub struct Plan {
     /// There is a bucket.

@@ -351,13 +351,12 @@ async fn serve_peer(from: PeerId, guest: Guest, events: mpsc::Sender<Heard>) {
             Ok(next) = Arc::clone(&turns).acquire_owned(), if turn.is_none() => turn = Some(next),
             event = connection.recv(), if turn.is_some() => {
                 let heard = match event {
-                    // The same session over another connection.
-                    Some(Event::Ready(_)) => continue,
                     Some(Event::Message(message)) => {
                         let Some(turn) = turn.take() else { continue };
                         Heard::Said { from, message, turn }
                     }
-                    Some(Event::Lost(_) | Event::Reset) => continue,
+                    // Ready once more is the same session over another connection.
+                    Some(Event::Ready(_) | Event::Lost(_) | Event::Reset) => continue,
                     Some(Event::Closed(_)) | None => Heard::Closed { from },
                 };
                 let over = matches!(heard, Heard::Closed { .. });

@@ -17,7 +17,7 @@ use crate::builder::missing;
 use crate::clock::until;
 use crate::error::chain;
 use crate::part::{Callers, Guest, Guests, Plan, Running, Sink, Source};
-use crate::{BuildError, Error, Ground, NodeBucket};
+use crate::{BuildError, Error, Ground, NodeBucket, NodeDisk};
 
 /// What the ids of nodes begin with when they follow another one. A node greets nobody else, and a node that follows
 /// says nothing before it is greeted: so no stock daemon ever sees a message of ours that it does not know.
@@ -196,11 +196,7 @@ impl Follow {
     }
 
     /// One link, until it ends; how it did.
-    async fn follow_once(
-        &self,
-        consumer: &mut Consumer<cuttlebone_bucket::engine::LogEngine>,
-        ground: &Ground,
-    ) -> Error {
+    async fn follow_once(&self, consumer: &mut Consumer<NodeDisk>, ground: &Ground) -> Error {
         let id = format!("{PREFIX}{}", ground.node());
         let mut config = DialConfig::client(id, EntityAddr::v2(self.origin), nonce());
         // The next attempt is ours to make.
@@ -213,11 +209,7 @@ impl Follow {
     }
 }
 
-async fn converse(
-    connection: Connection,
-    consumer: &mut Consumer<cuttlebone_bucket::engine::LogEngine>,
-    ground: &Ground,
-) -> Error {
+async fn converse(connection: Connection, consumer: &mut Consumer<NodeDisk>, ground: &Ground) -> Error {
     let (outbox, mut inbox) = connection.split();
     let clock = ground.clock();
     let greet_by = tokio::time::Instant::now() + GREET_WITHIN;

@@ -3,11 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a failure in a test is a panic")]
 
 use core::net::SocketAddr;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use cuttlebone_bucket::engine::LogEngine;
 use cuttlebone_bucket::{Bucket, BucketLimits, Error, Mode, Now, VbucketState};

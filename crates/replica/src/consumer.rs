@@ -77,7 +77,10 @@ impl<E: Engine> Consumer<E> {
         match Frame::from_message(message)? {
             Frame::Hello { vbuckets } if !self.greeted => {
                 self.greeted = true;
-                vbuckets.into_iter().try_for_each(|vbucket| self.meet(now, vbucket))
+                for vbucket in vbuckets {
+                    self.meet(now, vbucket);
+                }
+                Ok(())
             }
             Frame::Events { vbucket, stream, events } => {
                 let limit = self.limits.waiting_events_max;
@@ -152,7 +155,7 @@ impl<E: Engine> Consumer<E> {
     }
 
     /// A vbucket that the producer serves: made here as a replica if it is new.
-    fn meet(&mut self, now: Now, vbucket: VbucketId) -> Result<(), Error> {
+    fn meet(&mut self, now: Now, vbucket: VbucketId) {
         // If two links made it at the same time, it is there now; its state is looked at next.
         let _ = self.bucket.create(vbucket, now, VbucketState::Replica);
         let state = if self.is_replica(vbucket) { Following::Resuming } else { Following::Foreign };
@@ -160,7 +163,6 @@ impl<E: Engine> Consumer<E> {
         if state == Following::Resuming {
             self.follow(vbucket, None);
         }
-        Ok(())
     }
 
     fn is_replica(&self, vbucket: VbucketId) -> bool {

@@ -111,7 +111,7 @@ impl Stored {
 
 /// Bytes of keys and values in an event.
 pub(crate) fn body_bytes(event: &Event) -> usize {
-    if let Event::Item(item) = event { item.body_bytes() } else { 0 }
+    if let Event::Item(item) = event { item.key().len() + item.value().len() } else { 0 }
 }
 
 impl StoredPosition {

@@ -2,6 +2,9 @@ use bytes::Bytes;
 
 use crate::{DecodeError, DecodeErrorKind, Features, Message, MessageType, Priority, Reader, Writer};
 
+/// Most fronts fit into this many bytes, so that their buffer is made once.
+const FRONT_BYTES_USUAL: usize = 256;
+
 /// The body of one type of message.
 ///
 /// The outermost level of a message has no envelope: its version is the header's, which is why it is a parameter
@@ -77,7 +80,7 @@ pub trait Body: Sized {
         let known = head.version <= Self::VERSION;
         let (version, compat_version) =
             if known { (head.version, head.compat_version) } else { (Self::VERSION, Self::COMPAT) };
-        let mut w = Writer::new(features);
+        let mut w = Writer::with_capacity(features, FRONT_BYTES_USUAL);
         self.encode_front(&mut w, version);
         Message {
             kind: Self::KIND,

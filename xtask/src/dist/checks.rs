@@ -30,10 +30,10 @@ impl Drop for Root {
 }
 
 /// The binary runs where there is nothing else: its version in a root directory that is empty, its demonstration in one
-/// that has a place for temporary files and a null device besides.
+/// that has a place for temporary files and something called `/dev/null` besides.
 pub(super) fn runs_in_an_empty_root(binary: &Path) -> Result<()> {
-    if !run::is_root() {
-        eprintln!("not tried in an empty root directory: only root may change it");
+    if !run::answers("chroot", &["/", "true"]) {
+        eprintln!("not tried in an empty root directory: we may not change ours");
         return Ok(());
     }
     let made =
@@ -48,7 +48,8 @@ pub(super) fn runs_in_an_empty_root(binary: &Path) -> Result<()> {
     fs::create_dir(root.0.join("tmp"))?;
     fs::set_permissions(root.0.join("tmp"), fs::Permissions::from_mode(0o1777))?;
     fs::create_dir(root.0.join("dev"))?;
-    run::step(Command::new("mknod").arg(root.0.join("dev/null")).args(["c", "1", "3"]))?;
+    // A file will do where devices cannot be made: nothing is read from it.
+    fs::write(root.0.join("dev/null"), "")?;
     let demo = inside(&root.0, &["demo"])?;
     ensure!(demo.contains("verdict: the replica equals the origin"), "in an empty root: {demo}");
     eprintln!("in an empty root directory: {}{}", version, demo.lines().last().unwrap_or_default());

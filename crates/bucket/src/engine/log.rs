@@ -18,8 +18,10 @@ use super::{Engine, EngineError, RowAt, Snapshot, WriteBatch};
 use frame::{Header, encode_document};
 use segment::{Segment, Segments};
 
-/// A segment takes commits until it has this many bytes, or the 32nd part of the log if that is more.
+/// A segment takes commits until it has the 32nd part of the log, within these bounds: the front goes by segments, each
+/// has an open file, and the last one is read into memory at the start.
 const SEGMENT_BYTES_MIN: u64 = 16 * 1024 * 1024;
+const SEGMENT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 const SEGMENTS_ABOUT: u64 = 32;
 
 /// Why a log cannot be opened or read.
@@ -149,7 +151,7 @@ impl LogEngine {
     /// Appends to the segment, or begins another one. On failure nothing more goes into this one.
     fn append(&self, writer: &mut Writer, batch: &WriteBatch) -> Result<u64, LogError> {
         let start = self.span_start(writer);
-        let limit = ((writer.end - start) / SEGMENTS_ABOUT).max(SEGMENT_BYTES_MIN);
+        let limit = ((writer.end - start) / SEGMENTS_ABOUT).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
         match writer.current.take().filter(|current| current.len() < limit) {
             Some(current) => {
                 let mut documents = Vec::new();
@@ -176,7 +178,7 @@ impl LogEngine {
         let segment = Arc::new(Segment::create(&self.folder, writer.end)?);
         let frame = header(writer.end, segment.salt(), &documents, batch);
         let written = writer.write(&segment, &frame, &documents, batch);
-        written.and_then(|()| segment::sync_folder(&self.folder)).inspect_err(|_| segment.remove())?;
+        written.and_then(|()| segment::sync_folder(&self.folder)).inspect_err(|_| drop(segment.remove()))?;
         self.segments.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&segment));
         writer.current = Some(segment);
         writer.end = frame.end();
@@ -191,19 +193,13 @@ impl LogEngine {
     /// Removes segments that nobody needs, oldest first and each for good before the next: a log without its middle would
     /// bring deleted keys back. What fails is tried again at the next commit.
     fn shorten(&self, before: u64) {
-        loop {
-            let first = {
-                let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
-                if segments.list().get(1).is_none_or(|second| second.base() > before) {
-                    return;
-                }
-                segments.pop_front()
-            };
-            let Some(first) = first else { return };
-            first.remove();
-            if segment::sync_folder(&self.folder).is_err() {
+        while let [first, second, ..] = self.segments().list()
+            && second.base() <= before
+        {
+            if first.remove().and_then(|()| segment::sync_folder(&self.folder)).is_err() {
                 return;
             }
+            self.segments.write().unwrap_or_else(PoisonError::into_inner).pop_front();
         }
     }
 }

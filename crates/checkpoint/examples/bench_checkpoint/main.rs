@@ -79,7 +79,21 @@ fn run(case: &str) -> Value {
         _ => json!({ "failed": "unknown case" }),
     };
     result["case"] = json!(case);
+    if let Some(targets) = targets(what, keys) {
+        result["targets"] = targets;
+    }
     result
+}
+
+/// What the figures are measured against.
+fn targets(what: &str, keys: Keys) -> Option<Value> {
+    match (what, keys) {
+        ("queue", Keys::Distinct) => Some(json!({ "cpu_ns_per_op": 200, "peak_bytes_per_item": 260 })),
+        ("queue", Keys::Overwrite) => Some(json!({ "cpu_ns_per_op": 130, "peak_bytes_per_item": 260 })),
+        ("drain", _) => Some(json!({ "drain_cpu_ns_per_item": 40 })),
+        ("concurrent", _) => Some(json!({ "writes_per_s": 2_500_000 })),
+        _ => None,
+    }
 }
 
 /// Which keys are written.

@@ -245,10 +245,10 @@ fn log_reload(outcome: &Outcome) {
     match outcome {
         Outcome::Applied(changes) => tracing::info!(?changes, "the configuration was read anew"),
         Outcome::NotLive(changes) => {
-            tracing::warn!(?changes, "cannot change while the node runs; nothing has changed")
+            tracing::warn!(?changes, "cannot change while the node runs; nothing has changed");
         }
         Outcome::Invalid(faults) => {
-            tracing::warn!(?faults, "the configuration makes no sense; nothing has changed")
+            tracing::warn!(?faults, "the configuration makes no sense; nothing has changed");
         }
     }
 }

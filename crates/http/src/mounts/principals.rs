@@ -52,6 +52,12 @@ impl Principals {
         Ok(Self { owner, known: known.into() })
     }
 
+    /// The owner, if whoever may see the status page is the owner: they have shown the bearer token, or nobody has to show
+    /// anything.
+    pub(crate) fn onlooker(&self, bearer: Option<&Bearer>) -> Option<Principal> {
+        (bearer.is_some() || self.known.is_empty()).then(|| self.owner.clone())
+    }
+
     /// Who shows `shown`; `None` for somebody who has to show something else.
     pub(crate) fn identify(&self, bearer: Option<&Bearer>, shown: Option<&[u8]>) -> Option<Principal> {
         // All of them are compared, so that the time does not tell which one it was.

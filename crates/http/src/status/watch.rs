@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{ListenerStatus, ROWS_MAX, Status, TokensStatus};
 use crate::config::Config;
 use crate::message::{Row, millis};
+use crate::mounts::Mounts;
 use crate::session::Sessions;
 use crate::traffic::Traffic;
 
@@ -22,10 +23,10 @@ pub(crate) struct Watch(Arc<Inner>);
 struct Inner {
     node: Option<Arc<Snapshot>>,
     registry: Option<Registry>,
+    mounts: Option<Mounts>,
     sessions: Sessions,
     traffic: Arc<Traffic>,
-    connections_max: u64,
-    sessions_max: u64,
+    config: Arc<Config>,
     opened: Instant,
     latest: Mutex<Option<(Instant, Arc<Status>)>>,
 }
@@ -34,17 +35,18 @@ impl Watch {
     pub(crate) fn new(
         node: Option<Arc<Snapshot>>,
         registry: Option<Registry>,
+        mounts: Option<Mounts>,
         sessions: Sessions,
         traffic: Arc<Traffic>,
-        config: &Config,
+        config: Arc<Config>,
     ) -> Self {
         Self(Arc::new(Inner {
             node,
             registry,
+            mounts,
             sessions,
             traffic,
-            connections_max: config.connections_max as u64,
-            sessions_max: config.sessions_max as u64,
+            config,
             opened: Instant::now(),
             latest: Mutex::default(),
         }))
@@ -77,13 +79,16 @@ impl Inner {
         if let Some(registry) = &self.registry {
             status.tokens = tokens(registry);
         }
+        if let Some(mounts) = &self.mounts {
+            status.mounts = mounts.rows(&self.config);
+        }
         status.listener = ListenerStatus {
             connections: self.traffic.open(),
-            connections_max: self.connections_max,
+            connections_max: self.config.connections_max as u64,
             accepted_total: self.traffic.accepted(),
             turned_away_total: self.traffic.turned_away(),
             sessions: self.sessions.open(),
-            sessions_max: self.sessions_max,
+            sessions_max: self.config.sessions_max as u64,
         };
         status
     }

@@ -5,11 +5,11 @@
 //! processor time per operation we take. libcephfs runs with eight threads, which is its best here, and is built from
 //! `libcephfs.c` beside this file; without its headers the figures are ours alone.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 use cuttlebone_fs::{Error, FileSystem, FsConfig, Ino, Place};
@@ -60,6 +60,7 @@ fn argument(name: &str, default: u64) -> Result<u64> {
     Ok(arguments.next().map(|text| text.parse()).transpose()?.unwrap_or(default))
 }
 
+#[expect(clippy::cast_precision_loss, reason = "numbers of operations are far below 2^52")]
 fn figures(phase: &str, ours: Took, theirs: Option<Took>) -> Value {
     let rate = |took: Took| took.ops as f64 / took.seconds;
     let cpu = |took: Took| took.cpu_seconds / took.ops as f64 * 1e6;
@@ -103,7 +104,7 @@ where
     while let Some(done) = tasks.join_next().await {
         done??;
     }
-    let cpu_seconds = (cpu_time() - cpu).as_secs_f64();
+    let cpu_seconds = cpu_time().saturating_sub(cpu).as_secs_f64();
     Ok(Took { ops, seconds: wall.elapsed().as_secs_f64(), cpu_seconds })
 }
 
@@ -145,7 +146,7 @@ async fn ours(cluster: &Cluster, ops: u64) -> Result<Vec<(&'static str, Took)>> 
             found += 1;
         }
         ensure!(found == ops, "{found} entries of {ops}");
-        let cpu_seconds = (cpu_time() - cpu).as_secs_f64();
+        let cpu_seconds = cpu_time().saturating_sub(cpu).as_secs_f64();
         took.push((label, Took { ops, seconds: wall.elapsed().as_secs_f64(), cpu_seconds }));
         fs.unmount().await?;
     }

@@ -57,7 +57,7 @@ async fn write(fs: FileSystem, round: u64, writer: usize) -> Result<Reported, Er
         let path = format!("{dir}/f{file}");
         let made = fs.create(&path, 0o644).await?;
         reported.made.insert(path, made.ino);
-        if file % 20 == 10 && writer % 2 == 0 {
+        if file % 20 == 10 && writer.is_multiple_of(2) {
             fs.sync_dir(ino).await?;
             reported.synced = reported.made.keys().cloned().collect();
         }

@@ -1,9 +1,9 @@
 //! Servers restart, fail over, share the tree and move parts of it, and connections break: nobody hangs, nothing is lost.
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use cuttlebone_fs::{Error, FileSystem, Ino, Notice, Place};

@@ -93,6 +93,14 @@ async fn every_error_is_the_one_that_the_server_has_for_it() -> Result<()> {
     assert_eq!(errno(fs.rename("/f", "/d").await), at(Errno::ENOTEMPTY));
     assert_eq!(errno(fs.rename("/f", "/empty").await), at(Errno::EISDIR));
     assert_eq!(errno(fs.rename("/empty", "/d").await), at(Errno::ENOTEMPTY));
+    // In place of a directory above: no server is asked, since it would wait for itself for ever.
+    fs.create("/d/sub/deep", 0o644).await?;
+    let sub = fs.stat("/d/sub").await?.ino;
+    assert_eq!(errno(fs.rename("/d/sub/deep", "/d").await), at(Errno::ENOTEMPTY));
+    assert_eq!(errno(fs.rename("/d/sub/deep", "/d/sub").await), at(Errno::ENOTEMPTY));
+    let deep = cuttlebone_fs::Place::from(sub).join("deep");
+    assert_eq!(errno(fs.rename(&deep, "/d").await), at(Errno::ENOTEMPTY));
+    fs.rename(&deep, "/d/up").await?;
     assert_eq!(errno(fs.link("/none", "/x").await), at(Errno::ENOENT));
     assert_eq!(errno(fs.link("/f", "/d").await), at(Errno::EEXIST));
     assert_eq!(errno(fs.symlink("f", "/d").await), at(Errno::EEXIST));

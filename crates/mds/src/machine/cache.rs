@@ -1,3 +1,4 @@
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
@@ -16,7 +17,8 @@ use crate::{CapBits, Frag, FragTree, Ino, InodeStat, Rank};
 /// (watched, open or locked by the user), and each of the three has a limit of its own.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
-    inodes: BTreeMap<Ino, Inode>,
+    /// Boxed, since a tree moves its values about.
+    inodes: BTreeMap<Ino, Box<Inode>>,
     held: Lru<Ino>,
     bare: Lru<Ino>,
     names: Lru<(Ino, Bytes)>,
@@ -109,6 +111,8 @@ enum Standby {
     Held(Place),
     Bare(Place),
     Pinned,
+    /// In none yet.
+    Nowhere,
 }
 
 /// Who serves a fragment of a directory.
@@ -131,9 +135,9 @@ pub(super) struct Dentry {
 }
 
 impl Inode {
-    fn new(stat: InodeStat, place: Place) -> Self {
+    fn new() -> Self {
         Self {
-            stat,
+            stat: InodeStat::default(),
             trusted: true,
             caps: Vec::new(),
             auth: None,
@@ -143,7 +147,7 @@ impl Inode {
             names: BTreeMap::new(),
             shared: 0,
             pins: Pins::default(),
-            place: Standby::Bare(place),
+            place: Standby::Nowhere,
         }
     }
 
@@ -181,19 +185,19 @@ impl Inode {
 
 impl Cache {
     pub(super) fn get(&self, ino: Ino) -> Option<&Inode> {
-        self.inodes.get(&ino)
+        self.inodes.get(&ino).map(Box::as_ref)
     }
 
     pub(super) fn get_mut(&mut self, ino: Ino) -> Option<&mut Inode> {
-        self.inodes.get_mut(&ino)
+        self.inodes.get_mut(&ino).map(Box::as_mut)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Ino, &Inode)> {
-        self.inodes.iter().map(|(ino, inode)| (*ino, inode))
+        self.inodes.iter().map(|(ino, inode)| (*ino, inode.as_ref()))
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (Ino, &mut Inode)> {
-        self.inodes.iter_mut().map(|(ino, inode)| (*ino, inode))
+        self.inodes.iter_mut().map(|(ino, inode)| (*ino, inode.as_mut()))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -219,19 +223,10 @@ impl Cache {
         holding.map(|(ino, _)| *ino).collect()
     }
 
-    /// Takes in attributes.
+    /// Takes in attributes. [`settle`](Self::settle) has to follow.
     pub(super) fn fill(&mut self, stat: &InodeStat, limits: &Limits) {
         let lean = lean(stat, limits);
-        let (bare, held) = (&mut self.bare, &mut self.held);
-        let inode = self.inodes.entry(stat.ino).or_insert_with(|| {
-            let place = bare.insert(stat.ino);
-            Inode::new(InodeStat::default(), place)
-        });
-        inode.place = match inode.place {
-            Standby::Held(place) => Standby::Held(held.touch(place)),
-            Standby::Bare(place) => Standby::Bare(bare.touch(place)),
-            Standby::Pinned => Standby::Pinned,
-        };
+        let inode = self.inodes.entry(stat.ino).or_insert_with(|| Box::new(Inode::new()));
         // Ranks differ in how new their copies are.
         if lean.version == 0 || lean.version >= inode.stat.version {
             inode.stat = lean;
@@ -245,20 +240,27 @@ impl Cache {
             inode.place = match inode.place {
                 Standby::Held(place) => Standby::Held(self.held.touch(place)),
                 Standby::Bare(place) => Standby::Bare(self.bare.touch(place)),
-                Standby::Pinned => Standby::Pinned,
+                Standby::Pinned | Standby::Nowhere => inode.place,
             };
         }
     }
 
-    /// Puts an inode into the list where it belongs, after its capabilities or pins have changed.
+    /// Puts an inode into the list where it belongs, as used now: after its capabilities or pins have changed.
     pub(super) fn settle(&mut self, ino: Ino) {
         let Some(inode) = self.inodes.get_mut(&ino) else { return };
         let pinned = !inode.pins.is_empty();
         let held = !inode.caps.is_empty();
         match inode.place {
             Standby::Pinned if pinned => return,
-            Standby::Held(_) if held && !pinned => return,
-            Standby::Bare(_) if !held && !pinned => return,
+            Standby::Held(place) if held && !pinned => {
+                inode.place = Standby::Held(self.held.touch(place));
+                return;
+            }
+            Standby::Bare(place) if !held && !pinned => {
+                inode.place = Standby::Bare(self.bare.touch(place));
+                return;
+            }
+            Standby::Nowhere => {}
             Standby::Pinned => self.pinned = self.pinned.saturating_sub(1),
             Standby::Held(place) => drop(self.held.remove(place)),
             Standby::Bare(place) => drop(self.bare.remove(place)),
@@ -274,12 +276,13 @@ impl Cache {
     }
 
     /// Forgets an inode and its names.
-    pub(super) fn remove(&mut self, ino: Ino) -> Option<Inode> {
+    pub(super) fn remove(&mut self, ino: Ino) -> Option<Box<Inode>> {
         let inode = self.inodes.remove(&ino)?;
         match inode.place {
             Standby::Held(place) => drop(self.held.remove(place)),
             Standby::Bare(place) => drop(self.bare.remove(place)),
             Standby::Pinned => self.pinned = self.pinned.saturating_sub(1),
+            Standby::Nowhere => {}
         }
         for dentry in inode.names.values() {
             self.names.remove(dentry.place);
@@ -306,7 +309,8 @@ impl Cache {
         }
     }
 
-    /// Learns what a name stands for. The directory has to be known.
+    /// Learns what a name stands for. The directory has to be known, and the bytes must not be part of a frame, which
+    /// they would keep alive.
     pub(super) fn learn_name(&mut self, dir: Ino, name: &Bytes, target: Option<Ino>, lease: Option<Lease>) {
         let Some(inode) = self.inodes.get_mut(&dir) else { return };
         let shared = inode.shared;
@@ -314,9 +318,8 @@ impl Cache {
             let place = self.names.touch(known.place);
             *known = Dentry { target, lease, shared, place };
         } else {
-            let name = Bytes::copy_from_slice(name);
             let place = self.names.insert((dir, name.clone()));
-            inode.names.insert(name, Dentry { target, lease, shared, place });
+            inode.names.insert(name.clone(), Dentry { target, lease, shared, place });
         }
     }
 

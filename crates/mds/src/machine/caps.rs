@@ -116,6 +116,8 @@ impl Client {
             };
             self.take_cap(rank, stat.ino, issue, grant.flags & CapGrant::AUTH != 0, grant.realm);
             self.remind(stat.ino);
+        } else {
+            self.cache.settle(stat.ino);
         }
     }
 

@@ -3,7 +3,7 @@ use alloc::vec::Vec;
 use cuttlebone_machine::Instant;
 
 use super::requests::Stage;
-use super::session::State;
+use super::session::{Behind, State};
 use super::{Client, Error, Event, Life, SessionNews, Tid};
 use crate::Rank;
 use crate::message::SessionRequest;
@@ -63,7 +63,7 @@ impl Client {
                 self.ask_to_close(rank);
             }
             // Nothing that the server knows of, or nothing that it wants to know.
-            State::Wanted | State::Rejected(_) if !busy => {
+            State::Wanted | State::Rejected(_) if !busy && session.behind == Behind::Nothing => {
                 self.drop_link(rank);
                 self.sessions.remove(&rank);
             }
@@ -90,7 +90,7 @@ impl Client {
     }
 
     /// Says how many pushes have arrived: the server closes when it has sent no more.
-    fn ask_to_close(&mut self, rank: Rank) {
+    pub(super) fn ask_to_close(&mut self, rank: Rank) {
         let Some(session) = self.sessions.get_mut(&rank) else { return };
         session.state = State::Closing;
         let pushes = session.pushes;
@@ -105,11 +105,22 @@ impl Client {
         }
     }
 
-    /// The server has closed a session, as we asked.
-    pub(super) fn on_closed(&mut self, rank: Rank) {
+    /// The server has closed a session, as we asked. Behind a wreck, the session begins anew for whatever waits.
+    pub(super) fn on_closed(&mut self, now: Instant, rank: Rank) {
         self.drop_link(rank);
-        self.sessions.remove(&rank);
-        self.session_event(rank, SessionNews::Closed);
+        if let Some(session) = self.sessions.get_mut(&rank)
+            && (session.behind == Behind::Session || !session.was_open && !session.queue.is_empty())
+        {
+            session.state = State::Wanted;
+            session.was_open = false;
+            session.pushes = 0;
+            self.progress(now, rank);
+            return;
+        }
+        let was_open = self.sessions.remove(&rank).is_some_and(|session| session.was_open);
+        if was_open {
+            self.session_event(rank, SessionNews::Closed);
+        }
     }
 
     fn end(&mut self) {

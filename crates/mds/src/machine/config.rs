@@ -35,6 +35,8 @@ impl Default for Config {
 pub struct Limits {
     /// Requests that are not finished, unsafe ones included; beyond it they are refused.
     pub requests_max: usize,
+    /// Bytes of names, values and groups in those requests.
+    pub request_bytes_max: usize,
     /// Requests in flight to one rank, at least and at most; in between the server's latency decides.
     pub in_flight_min: usize,
     /// See `in_flight_min`.
@@ -61,6 +63,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             requests_max: 8192,
+            request_bytes_max: 64 * 1024 * 1024,
             in_flight_min: 4,
             in_flight_max: 256,
             latency_target: Duration::from_millis(20),

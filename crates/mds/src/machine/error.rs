@@ -11,7 +11,8 @@ pub enum Error {
     /// The server did it and this came of it, or refused to.
     #[error("{0}")]
     Refused(Errno),
-    /// The session was lost after the server had done it and before it was committed. Whether it lasts is not known.
+    /// The session was lost after the server had, or may have, done it, and before it was committed. Whether it lasts
+    /// is not known.
     #[error("the session with {rank} was lost before this was committed")]
     Uncommitted {
         /// The rank whose session it was.

@@ -28,13 +28,14 @@ impl Client {
             renew_at: at + told.duration / 2,
             asked: None,
         });
+        // A copy of its own: a slice would keep the whole frame alive.
+        let name = &Bytes::copy_from_slice(name);
         if let Some(ino) = target
             && let Some(inode) = self.cache.get_mut(ino)
             && (told.mask & LeaseStat::PRIMARY_LINK != 0 || inode.link.is_none())
             && inode.link.as_ref().is_none_or(|(known_dir, known)| (*known_dir, known) != (dir, name))
         {
-            // A copy of its own: a slice would keep the whole frame.
-            inode.link = Some((dir, Bytes::copy_from_slice(name)));
+            inode.link = Some((dir, name.clone()));
         }
         // Without a lease, only the directory's own capability makes a name worth remembering.
         let covered = self

@@ -2,6 +2,7 @@ use cuttlebone_machine::Instant;
 
 use super::Client;
 use super::cap::{Cap, Issue, Standing, is_after};
+use super::session::{Behind, State};
 use crate::message::ClientCaps;
 use crate::{CapGrant, Rank};
 
@@ -12,6 +13,18 @@ impl Client {
     pub(super) fn on_export(&mut self, now: Instant, rank: Rank, message: &ClientCaps) {
         let peer = message.peer;
         let Some(generations) = self.sessions.get(&rank).map(|session| session.generations) else { return };
+        let is_other = self.ranks.is_expected(peer.rank) && peer.rank != rank;
+        if is_other {
+            self.want_session(now, peer.rank);
+            if let Some(session) = self.sessions.get_mut(&peer.rank)
+                && (!session.was_open || session.state == State::Closing)
+                && session.behind == Behind::Nothing
+            {
+                // It opened one by force, whether we still have what it imports or not; perhaps just behind the end of
+                // the one that we are closing.
+                session.behind = Behind::Session;
+            }
+        }
         let Some(inode) = self.cache.get_mut(message.ino) else { return };
         let matching = inode.cap(rank).filter(|cap| cap.id == message.cap_id).cloned();
         let Some(mut old) = matching else { return };
@@ -23,8 +36,7 @@ impl Client {
         if was_auth {
             inode.auth = None;
         }
-        if self.ranks.is_expected(peer.rank) && peer.rank != rank {
-            self.want_session(now, peer.rank);
+        if is_other {
             self.expect_import(message, &old, was_auth);
         }
         self.after_loss(message.ino);

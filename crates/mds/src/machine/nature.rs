@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::call::{AttrChanges, Call, Entry};
+use super::Name;
+use super::call::{AttrChanges, Call, Entry, Target};
 use super::routing::Ask;
 use crate::{Frag, Ino};
 
@@ -47,6 +48,25 @@ impl Call {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Bytes that it keeps, beyond its own size.
+    pub(super) fn bytes(&self) -> usize {
+        let of = |name: &Name| name.as_bytes().len();
+        let under = |target: &Target| target.names.iter().chain(&target.snapshot).map(of).sum();
+        let entries: usize = self.names().into_iter().flatten().map(|entry| of(&entry.name)).sum();
+        entries.saturating_add(match self {
+            Self::GetAttr { target, .. } => under(target),
+            Self::Lookup { entry, .. } => of(&entry.name),
+            Self::ReadDir { dir, after, .. } => under(dir).saturating_add(after.as_ref().map_or(0, of)),
+            Self::GetVxattr { name, .. } | Self::RemoveXattr { name, .. } => name.len(),
+            Self::SetXattr { name, value, .. } => name.len().saturating_add(value.len()),
+            Self::Symlink { target, .. } => target.len(),
+            Self::ListSnaps { after, .. } => after.as_ref().map_or(0, of),
+            Self::MakeSnap { snap } | Self::RemoveSnap { snap } => of(&snap.name),
+            Self::RenameSnap { from, to, .. } => of(from).saturating_add(of(to)),
+            _ => 0,
+        })
     }
 
     /// Whether it changes something, so that its commit matters.

@@ -6,7 +6,7 @@ use core::time::Duration;
 use cuttlebone_machine::Instant;
 use cuttlebone_wire::EntityAddrs;
 
-use super::session::State;
+use super::session::{Behind, State};
 use super::{Client, LossCause, SessionNews};
 use crate::{MdsInfo, MdsMap, MdsState, Rank};
 
@@ -102,6 +102,7 @@ impl Client {
                 | State::Closing
                 | State::Down
                 | State::Reconnecting { .. } => State::Down,
+                State::Wanted if session.behind != Behind::Nothing => State::Down,
                 State::Wanted | State::Rejected(_) => State::Wanted,
             };
             let went_down = matches!(session.state, State::Open | State::Closing);

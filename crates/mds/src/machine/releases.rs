@@ -5,8 +5,8 @@ use cuttlebone_machine::Instant;
 
 use super::Client;
 use super::cap::Standing;
-use crate::message::ClientCapRelease;
-use crate::{Ino, Rank};
+use crate::message::{CapRelease, ClientCapRelease};
+use crate::{Ino, InodeStat, Rank};
 
 /// Capabilities that go back in one message: as many as fit a page.
 ///
@@ -42,6 +42,18 @@ impl Client {
             if session.is_open() && session.generations.standing(cap.given) != Standing::Dead {
                 session.releases.push(cap.release(ino));
             }
+        }
+    }
+
+    /// Gives a capability back that has just come, without ever having used it.
+    pub(super) fn decline(&mut self, rank: Rank, stat: &InodeStat) {
+        let grant = &stat.cap;
+        if grant.is_issued()
+            && !grant.caps.is_empty()
+            && let Some(session) = self.sessions.get_mut(&rank)
+        {
+            let (ino, cap_id, mseq, issue_seq) = (stat.ino, grant.cap_id, grant.mseq, grant.seq);
+            session.releases.push(CapRelease { ino, cap_id, mseq, issue_seq });
         }
     }
 

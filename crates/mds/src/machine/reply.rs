@@ -112,10 +112,17 @@ impl Client {
             && let Some(dir) = target.filter(|dir| dir.snap.is_head())
         {
             self.cache.learn_fragment(dir.ino, &page.frag, &self.config.limits);
-            for entry in &page.entries {
-                if entry.inode.snap.is_head() {
+            // A listing fills what is free of the budget and displaces nothing, so that a walk through the whole tree
+            // leaves alone what others use. Directories are kept all the same: they tell where things are.
+            let mut room = self.config.limits.caps_max.saturating_sub(self.cache.held());
+            for entry in page.entries.iter().filter(|entry| entry.inode.snap.is_head()) {
+                let is_known = || self.cache.get(entry.inode.ino).is_some();
+                if room > 0 || entry.inode.is_dir() || is_known() {
+                    room = room.saturating_sub(1);
                     self.learn_inode(rank, &entry.inode);
                     self.learn_name(rank, at, dir.ino, &entry.name, &entry.lease, Some(entry.inode.ino));
+                } else {
+                    self.decline(rank, &entry.inode);
                 }
             }
         }

@@ -11,6 +11,8 @@ pub(super) struct Pending {
     pub(super) call: Call,
     pub(super) caller: Caller,
     pub(super) stage: Stage,
+    /// Bytes that it keeps.
+    bytes: usize,
     /// How often it was sent to the rank it is meant for now.
     pub(super) attempts: u32,
     /// How often a rank pointed to another one.
@@ -58,9 +60,16 @@ impl Client {
         if caller.groups.len() > GROUPS_MAX {
             return Err(NotTaken::Misuse("a user is in at most 65,536 groups"));
         }
-        if self.requests.len() >= self.config.limits.requests_max || self.pins_too_many(&call) {
+        let limits = &self.config.limits;
+        let bytes = call.bytes().saturating_add(caller.groups.len().saturating_mul(8));
+        let all_bytes = self.request_bytes.saturating_add(bytes);
+        if self.requests.len() >= limits.requests_max
+            || all_bytes > limits.request_bytes_max
+            || self.pins_too_many(&call)
+        {
             return Err(NotTaken::Busy);
         }
+        self.request_bytes = all_bytes;
         self.last_tid = self.last_tid.wrapping_add(1);
         let tid = Tid(self.last_tid);
         let refusal = self.refusal(&call);
@@ -70,6 +79,7 @@ impl Client {
                 call,
                 caller,
                 stage: Stage::Unplaced,
+                bytes,
                 attempts: 0,
                 forwards: 0,
                 hint: None,
@@ -212,6 +222,7 @@ impl Client {
     /// Takes a request out of every list, and answers who waits for its commit.
     pub(super) fn drop_request(&mut self, tid: Tid) -> Vec<SyncId> {
         let Some(pending) = self.requests.remove(&tid) else { return Vec::new() };
+        self.request_bytes = self.request_bytes.saturating_sub(pending.bytes);
         self.unplaced.remove(&tid);
         match pending.stage {
             Stage::Sent { rank, .. } => self.land(rank, pending.call.may_wait()),

@@ -22,6 +22,7 @@ pub(super) struct Session {
     pub(super) generations: Generations,
     /// Whether the server ever said so, since the last time that it was lost.
     pub(super) was_open: bool,
+    pub(super) behind: Behind,
     /// Until then what we were given counts.
     pub(super) alive_until: Instant,
     pub(super) renewal: Renewal,
@@ -45,6 +46,18 @@ pub(super) struct Session {
     pub(super) release_timer: Timer,
     /// The server asked us to hold no more than so many, for some time.
     pub(super) recalled: Option<(usize, Instant)>,
+}
+
+/// What the server may have of us that we do not know. If nobody kept that up, the server would throw us out after a
+/// while: of this session, and with it of the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Behind {
+    Nothing,
+    /// A session that is good: opened before we heard of it, or by force for an import.
+    Session,
+    /// A session from which messages were lost: it may wait for ever for answers to revokes that we never saw. It is
+    /// taken up again only to be closed.
+    Wreck,
 }
 
 /// The link to a rank.
@@ -108,6 +121,7 @@ impl Session {
             state: State::Wanted,
             generations: Generations { stale: 0, recon },
             was_open: false,
+            behind: Behind::Nothing,
             alive_until: Instant::ZERO,
             renewal: Renewal::default(),
             pushes: 0,

@@ -5,16 +5,14 @@ use core::mem;
 use cuttlebone_machine::Instant;
 use cuttlebone_wire::{Body, DecodeError, FeatureSet, Message};
 
-use super::requests::Stage;
-use super::session::{Line, Session, State};
-use super::{
-    Change, Client, Error, Event, Life, LinkId, LinkNews, LossCause, Nonsense, Output, SessionNews, Tid,
-};
+use super::alive::RENEWALS;
+use super::session::{Behind, Line, Session, State};
+use super::{Client, Error, Event, LinkId, LinkNews, LossCause, Nonsense, Output, SessionNews};
 use crate::message::{
     ClientCaps, ClientLease, ClientQuota, ClientReply, ClientRequestForward, ClientSession, ClientSnap,
     SessionOp, SessionRequest,
 };
-use crate::{Ino, MdsState, MetricSpec, Rank, feature};
+use crate::{MdsState, MetricSpec, Rank, feature};
 
 /// What we claim, and keep to: see `docs/protocols/mds.md`.
 const FEATURES: [u16; 16] = [
@@ -35,11 +33,6 @@ const FEATURES: [u16; 16] = [
     feature::NOTIFY_SESSION_STATE,
     feature::OP_GETVXATTR,
 ];
-
-/// Renewals in the time that a session lasts without one.
-///
-/// Source: `torvalds/linux:fs/ceph/mds_client.c`, `delayed_work`, which renews after a quarter.
-const RENEWALS: u32 = 4;
 
 impl Client {
     /// Sees to it that there will be a session with a rank.
@@ -161,7 +154,12 @@ impl Client {
         match session.state {
             State::Open | State::Closing => self.lose_session(now, rank, cause),
             State::Reconnecting { .. } => session.state = State::Down,
-            State::Opening { .. } => session.state = State::Wanted,
+            State::Opening { .. } => {
+                session.state = State::Wanted;
+                if session.behind == Behind::Nothing {
+                    session.behind = Behind::Session;
+                }
+            }
             State::Wanted | State::Down | State::Rejected(_) => {}
         }
         self.progress(now, rank);
@@ -228,25 +226,39 @@ impl Client {
     fn on_open(&mut self, now: Instant, rank: Rank, message: &ClientSession) {
         let timeout = self.ranks.session_timeout();
         let Some(session) = self.sessions.get_mut(&rank) else { return };
-        if session.pushes == 0 {
-            // The server had opened it before, and pushed: when another rank exported to it, or after a reset.
-            session.pushes = message.seq;
-        }
+        // The server had opened it before, and pushed: when another rank exported to it, or after a reset.
+        session.pushes = session.pushes.max(message.seq);
         let (asked, was_down) = match session.state {
-            State::Opening { asked } => (asked, false),
-            State::Reconnecting { asked } => (asked, true),
+            // What the server had opened before, it counts from then and not from our question: only a renewal tells
+            // that we are alive.
+            State::Opening { asked } => {
+                let is_new = session.behind == Behind::Nothing && message.seq == 0;
+                (is_new.then_some(asked), false)
+            }
+            State::Reconnecting { asked } => (Some(asked), true),
             // By force, for an import.
-            State::Wanted => (now, false),
+            State::Wanted => (None, false),
+            State::Open if message.seq > 0 => {
+                // The answer to our question. The first one was not, and came from a session that was there before.
+                session.alive_until = now;
+                return self.renew(now, rank);
+            }
             State::Open | State::Closing | State::Down | State::Rejected(_) => return,
         };
         if !message.features.contains(feature::REPLY_ENCODING) {
             return self.refuse_session(now, rank, Error::TooOld { rank });
         }
         session.state = State::Open;
+        if mem::replace(&mut session.behind, Behind::Nothing) == Behind::Wreck && !was_down {
+            return self.ask_to_close(rank);
+        }
         session.was_open = true;
         session.vxattrs = message.features.contains(feature::OP_GETVXATTR);
-        session.keep_alive(asked, timeout);
         session.renewal.timer.set(now + timeout / RENEWALS);
+        match asked {
+            Some(asked) => session.keep_alive(asked, timeout),
+            None => self.renew(now, rank),
+        }
         let news = if was_down {
             let caps = self.cache.iter().filter(|(_, inode)| inode.cap(rank).is_some()).count();
             SessionNews::Reconnected { caps }
@@ -260,7 +272,7 @@ impl Client {
     fn on_close(&mut self, now: Instant, rank: Rank) {
         let Some(session) = self.sessions.get(&rank) else { return };
         match session.state {
-            State::Closing => self.on_closed(rank),
+            State::Closing => self.on_closed(now, rank),
             State::Reconnecting { .. } => self.on_denied(now, rank),
             State::Open | State::Opening { .. } => {
                 self.pause_link(now, rank);
@@ -297,6 +309,7 @@ impl Client {
         let Some(session) = self.sessions.get_mut(&rank) else { return };
         let had_state = session.has_state();
         session.state = State::Rejected(error);
+        session.behind = Behind::Nothing;
         if had_state {
             self.lose_state(now, rank);
         }
@@ -314,152 +327,6 @@ impl Client {
         let waiting = mem::take(&mut self.unplaced);
         self.place_again(now, waiting);
     }
-
-    // --- keeping it alive ---
-
-    pub(super) fn renew(&mut self, now: Instant, rank: Rank) {
-        let pause = self.ranks.session_timeout() / RENEWALS;
-        let Some(session) = self.sessions.get_mut(&rank) else { return };
-        session.renewal.timer.set(now + pause);
-        if !session.is_open() || self.ranks.state(rank) < MdsState::RECONNECT {
-            return;
-        }
-        session.renewal.seq = session.renewal.seq.wrapping_add(1);
-        session.renewal.asked = now;
-        let seq = session.renewal.seq;
-        self.send_session(rank, SessionRequest::RenewCaps { seq });
-    }
-
-    fn on_renewed(&mut self, now: Instant, rank: Rank, seq: u64) {
-        let timeout = self.ranks.session_timeout();
-        let Some(session) = self.sessions.get_mut(&rank) else { return };
-        // Only the newest question counts: an older one was asked before we went stale.
-        if seq != session.renewal.seq {
-            return;
-        }
-        let was_dead = !session.is_alive(now);
-        let asked = session.renewal.asked;
-        session.keep_alive(asked, timeout);
-        if was_dead && session.is_alive(now) {
-            self.session_event(rank, SessionNews::Renewed);
-        }
-    }
-
-    fn on_stale(&mut self, now: Instant, rank: Rank) {
-        let Some(session) = self.sessions.get_mut(&rank) else { return };
-        session.generations.stale = session.generations.stale.wrapping_add(1);
-        session.alive_until = now;
-        self.session_event(rank, SessionNews::Stale);
-        self.tell_watchers(rank);
-        self.renew(now, rank);
-    }
-
-    fn on_recall(&mut self, now: Instant, rank: Rank, max_caps: u32) {
-        let Some(session) = self.sessions.get_mut(&rank) else { return };
-        let caps_max = usize::try_from(max_caps).unwrap_or(usize::MAX);
-        session.recalled = Some((caps_max, now + self.config.timing.recall_decay));
-        self.trim(now);
-        // At once: the server compares what comes back with what it asked for.
-        self.flush_releases(rank);
-        self.session_event(rank, SessionNews::Recalled { caps_max });
-    }
-
-    // --- losing it ---
-
-    /// A session is gone: with it what was given and what was not committed. What has no answer yet starts over.
-    pub(super) fn lose_session(&mut self, now: Instant, rank: Rank, cause: LossCause) {
-        if self.sessions.get(&rank).is_some_and(|session| session.was_open) {
-            self.session_event(rank, SessionNews::Lost(cause));
-        }
-        self.lose_state(now, rank);
-        self.clean &= self.is_running() || cause == LossCause::RankStopped;
-        let stopped = !self.ranks.is_expected(rank);
-        if stopped {
-            self.drop_link(rank);
-        }
-        let Some(session) = self.sessions.get_mut(&rank) else { return };
-        session.state = State::Wanted;
-        let idle = session.queue.is_empty() && !self.has_sent(rank);
-        if stopped || idle || !matches!(self.life, Life::Running) {
-            self.forget_session(now, rank);
-        } else {
-            self.reroute(now, rank);
-            self.progress(now, rank);
-        }
-    }
-
-    fn has_sent(&self, rank: Rank) -> bool {
-        self.requests
-            .values()
-            .any(|pending| matches!(pending.stage, Stage::Sent { rank: asked, .. } if asked == rank))
-    }
-
-    /// Forgets a session, and finds other ranks for what waited in it.
-    pub(super) fn forget_session(&mut self, now: Instant, rank: Rank) {
-        self.drop_link(rank);
-        let waiting = self.waiting_in(rank);
-        self.sessions.remove(&rank);
-        for tid in &waiting {
-            self.set_stage(*tid, Stage::Unplaced);
-        }
-        self.place_again(now, waiting);
-    }
-
-    /// Finds a place again for everything that waits in a session or was sent there without an answer.
-    fn reroute(&mut self, now: Instant, rank: Rank) {
-        let waiting = self.waiting_in(rank);
-        if let Some(session) = self.sessions.get_mut(&rank) {
-            session.queue.clear();
-            session.in_flight = 0;
-        }
-        for tid in &waiting {
-            self.set_stage(*tid, Stage::Unplaced);
-        }
-        self.place_again(now, waiting);
-    }
-
-    fn waiting_in(&self, rank: Rank) -> Vec<Tid> {
-        let waiting = self.requests.iter().filter(|(_, pending)| match pending.stage {
-            Stage::Queued(asked) | Stage::Sent { rank: asked, .. } => asked == rank,
-            Stage::Unplaced | Stage::Applied { .. } => false,
-        });
-        waiting.map(|(tid, _)| *tid).collect()
-    }
-
-    /// Everything that the server knew of us is void.
-    fn lose_state(&mut self, now: Instant, rank: Rank) {
-        self.last_recon = self.last_recon.wrapping_add(1);
-        let Some(session) = self.sessions.get_mut(&rank) else { return };
-        session.generations.recon = self.last_recon;
-        session.was_open = false;
-        session.alive_until = now;
-        session.pushes = 0;
-        session.read_only = false;
-        session.releases.clear();
-        session.release_timer.stop();
-        session.renewal.timer.stop();
-        session.recalled = None;
-        let applied: Vec<Tid> = mem::take(&mut session.applied).into_values().collect();
-        for tid in applied {
-            self.uncommit(tid, &Error::Uncommitted { rank });
-        }
-        self.tell_watchers(rank);
-        let held: Vec<Ino> = self.cache.holding(rank);
-        for ino in held {
-            self.lose_cap(rank, ino);
-        }
-    }
-
-    /// Anything may have happened to what a rank gave us and somebody watches.
-    fn tell_watchers(&mut self, rank: Rank) {
-        let watched = self.cache.iter().filter(|(_, inode)| inode.pins.watched && inode.cap(rank).is_some());
-        let watched: Vec<Ino> = watched.map(|(ino, _)| ino).collect();
-        for ino in watched {
-            self.event(Event::Changed { ino, change: Change::Unknown });
-        }
-    }
-
-    // --- nonsense ---
 
     pub(super) fn malformed(&mut self, rank: Rank, error: DecodeError) {
         self.event(Event::Nonsense(rank, Nonsense::Malformed(error)));

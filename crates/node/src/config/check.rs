@@ -53,6 +53,11 @@ impl Config {
                 say("http.listen", format!("{}: {error}", http.listen), in_use(&error));
             }
         }
+        if let Some(file) = self.publish.as_ref().and_then(|publish| publish.bearer_file.as_ref())
+            && let Err(what) = bearer(file)
+        {
+            say("publish.bearer_file", what, "a file with what that table wants to be shown, mode 0600");
+        }
         // The loopback interface always has an address, so this only asks for a route.
         if let Some(origin) = self.follow
             && let Err(error) = UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.connect(origin))

@@ -287,7 +287,7 @@ fn line_of(at: &str) -> (usize, String) {
 }
 
 fn flatten(path: &str, table: &DeTable<'_>, lines: &Lines<'_>, into: &mut BTreeMap<String, Entry>) {
-    for (key, value) in table.iter() {
+    for (key, value) in table {
         let name = key.get_ref();
         let path = if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
         match value.get_ref() {

@@ -3,12 +3,13 @@
 use cuttlebone_bucket::engine::{LogEngine, LogError};
 use cuttlebone_bucket::{Bucket, OpenError as BucketError};
 use cuttlebone_driver::Clock;
-use cuttlebone_http::TokioClock;
+use cuttlebone_http::mounts::{MountClient, Mounts, Principals};
 use cuttlebone_http::reload::Outcome;
+use cuttlebone_http::{Client, TokioClock};
 use cuttlebone_mounttable::{Limits as TableLimits, Principal, SharedTable, Table};
 use cuttlebone_tokens::{EpochStoreError, FileEpochs, Registry, Rules};
 
-use super::{Config, check};
+use super::{Config, PublishConfig, check};
 use crate::clock::now;
 use crate::{
     BackupConfig, BuildError, Face, Follow, MonSync, Node, NodeBucket, PaceConfig, Provider, Publish,
@@ -29,7 +30,7 @@ pub enum OpenError {
     #[error("tokens.dir")]
     Tokens(#[from] EpochStoreError),
     /// The bearer token.
-    #[error("http.bearer_file: {0}")]
+    #[error("bearer token: {0}")]
     Bearer(String),
     /// No randomness.
     #[error("the system has no randomness")]
@@ -53,6 +54,7 @@ impl Config {
         &self,
         reload: Option<impl Fn() -> Outcome + Send + Sync + 'static>,
     ) -> Result<Node, OpenError> {
+        let table = self.own_table();
         let mut builder = Node::builder().name(&self.name).deadlines(self.stop);
         if let Some(copy) = &self.copy {
             builder = builder.copy(copy);
@@ -85,7 +87,7 @@ impl Config {
             builder = builder.source(Follow::node(origin));
         }
         if let Some(publish) = &self.publish {
-            builder = builder.publish(self.publisher(publish));
+            builder = builder.publish(self.publisher(publish, &table)?);
         }
         if let Some(http) = &self.http {
             let bearer =
@@ -97,7 +99,8 @@ impl Config {
                 bearer,
                 ..cuttlebone_http::Config::default()
             };
-            let mut face = Face::listening(http.listen.clone()).with_config(config);
+            let mounts = Mounts::new(table, Principals::owner(Principal::new(&self.name)));
+            let mut face = Face::listening(http.listen.clone()).with_config(config).with_mounts(mounts);
             if let Some(reload) = reload {
                 face = face.with_reload(reload);
             }
@@ -128,19 +131,32 @@ impl Config {
         Ok(Registry::open(config, TokioClock::new(), FileEpochs::open(&tokens.dir)?).await?)
     }
 
-    fn publisher(&self, publish: &super::PublishConfig) -> Publish {
-        let who = Principal::new(&self.name);
-        let clock = Clock::start();
-        let table = SharedTable::new(Table::new(TableLimits::private(), who.clone()), move || clock.now());
+    /// What is announced, in the node's own table or in another one.
+    fn publisher(&self, publish: &PublishConfig, own: &SharedTable) -> Result<Publish, OpenError> {
         let mut config = cuttlebone_publisher::Config::default();
         config.period = publish.period;
-        let mut part = Publish::to(table.namespace(who)).with_config(config);
+        let table = match &publish.table {
+            None => Publish::to(own.namespace(Principal::new(&self.name))),
+            Some(table) => {
+                let bearer = publish.bearer_file.as_deref().map(check::bearer).transpose();
+                let bearer = bearer.map_err(OpenError::Bearer)?;
+                Publish::to(MountClient::new(Client::new(table.clone(), bearer)))
+            }
+        };
+        let mut part = table.with_config(config);
         for name in &publish.names {
             part = part.name(name.clone());
         }
         if let Some(server) = &publish.server {
             part = part.server(server.clone());
         }
-        part
+        Ok(part)
+    }
+
+    /// The node's own table, which its HTTP face serves.
+    fn own_table(&self) -> SharedTable {
+        let clock = Clock::start();
+        let table = Table::new(TableLimits::private(), Principal::new(&self.name));
+        SharedTable::new(table, move || clock.now())
     }
 }

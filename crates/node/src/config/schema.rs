@@ -1,6 +1,7 @@
 //! Every key, its type and its range.
 
 use core::time::Duration;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use cuttlebone_bucket::BucketLimits;
@@ -37,6 +38,8 @@ pub(super) const KEYS: &[&str] = &[
     "tokens.dir",
     "tokens.drain_s",
     "publish.names",
+    "publish.table",
+    "publish.bearer_file",
     "publish.server",
     "publish.period_s",
     "stop.names_s",
@@ -51,8 +54,8 @@ pub(super) fn is_section(path: &str) -> bool {
     KEYS.iter().any(|key| key.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
 }
 
-/// Takes everything out of `document`; `None` if something that has to be there is not.
-pub(super) fn config(document: &mut Document) -> Option<Config> {
+/// Takes everything out of `document`. What is missing or wrong it has noted.
+pub(super) fn config(document: &mut Document) -> Config {
     let config = Config {
         name: document.text("node.name").unwrap_or_else(|| "cuttlebone".into()),
         links: links(document),
@@ -65,11 +68,11 @@ pub(super) fn config(document: &mut Document) -> Option<Config> {
         publish: publish(document),
         stop: stop(document),
         log_level: document.text("log.level").unwrap_or_else(|| "info".into()),
-        values: Default::default(),
-        places: Default::default(),
+        values: BTreeMap::new(),
+        places: BTreeMap::new(),
     };
     fits_together(&config, document);
-    Some(config)
+    config
 }
 
 /// What no key says alone.
@@ -266,11 +269,14 @@ fn publish(document: &mut Document) -> Option<PublishConfig> {
     let hint = "a list of names, as in [\"cell/store\"]";
     let names: Option<Vec<Name>> = document.list("publish.names", hint);
     let server: Option<Server> = document.parsed("publish.server", "as in \"10.0.0.9:3300\"");
+    let table: Option<Address> = document.parsed("publish.table", "HOST:PORT, or unix:PATH");
+    let bearer_file = document.text("publish.bearer_file").map(PathBuf::from);
     let period = document.number("publish.period_s", 1..86_401, "seconds");
     if names.is_none() {
         document.missing("publish.names", hint);
     }
-    Some(PublishConfig { names: names?, server, period: Duration::from_secs(period.unwrap_or(60)) })
+    let period = Duration::from_secs(period.unwrap_or(60));
+    Some(PublishConfig { names: names?, table, bearer_file, server, period })
 }
 
 fn stop(document: &mut Document) -> Deadlines {

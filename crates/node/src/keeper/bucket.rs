@@ -6,7 +6,7 @@ use super::{Desk, Job, Kept};
 use crate::gather::{Gather, Gathering};
 
 /// Carries out jobs until nobody gives any more.
-pub(super) fn work(mut desk: Desk, gather: Gather) {
+pub(super) fn work(desk: &mut Desk, gather: &Gather) {
     let mut gathering = None;
     while let Some(job) = desk.inbox.blocking_recv() {
         match job {

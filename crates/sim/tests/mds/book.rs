@@ -72,6 +72,8 @@ struct Entry {
 #[derive(Debug)]
 pub(crate) struct Book {
     user: u64,
+    /// What an instance that is gone asked for may still be done, so that the next one takes other names.
+    instance: u64,
     names: BTreeMap<(Ino, Bytes), Entry>,
     applied: BTreeMap<Tid, Vec<(Ino, Bytes, u64)>>,
 }
@@ -81,11 +83,11 @@ const NAMES: u64 = 5;
 
 impl Book {
     pub(crate) fn new(user: u64) -> Self {
-        Self { user, names: BTreeMap::new(), applied: BTreeMap::new() }
+        Self { user, instance: 0, names: BTreeMap::new(), applied: BTreeMap::new() }
     }
 
     fn own_name(&self, index: u64) -> Bytes {
-        format!("user{}-{index}", self.user).into_bytes().into()
+        format!("user{}-{}-{index}", self.user, self.instance).into_bytes().into()
     }
 
     fn entry(&mut self, dir: Ino, name: &Bytes) -> Option<&mut Entry> {
@@ -107,7 +109,7 @@ impl Book {
         match chance.below(3) {
             0 => shared_name(index),
             1 => self.own_name(index),
-            _ => format!("user{}-{index}", 3 - self.user.min(2)).into_bytes().into(),
+            _ => format!("user{}-0-{index}", 3 - self.user.min(2)).into_bytes().into(),
         }
     }
 
@@ -154,11 +156,17 @@ impl Book {
     }
 
     /// The call has its answer.
-    pub(crate) fn end(&mut self, tid: Tid, doing: &Doing, result: Result<Option<Ino>, Error>, durable: bool) {
+    pub(crate) fn end(
+        &mut self,
+        tid: Tid,
+        doing: &Doing,
+        result: &Result<Option<Ino>, Error>,
+        durable: bool,
+    ) {
         self.take_back(doing);
         match result {
-            Ok(ino) => self.done(doing, ino),
-            Err(Error::Refused(errno)) => self.refused(doing, errno),
+            Ok(ino) => self.done(doing, *ino),
+            Err(Error::Refused(errno)) => self.refused(doing, *errno),
             Err(_) => return self.doubt(doing),
         }
         if !durable {
@@ -185,10 +193,10 @@ impl Book {
 
     fn refused(&mut self, doing: &Doing, errno: Errno) {
         match (doing, errno) {
-            (Doing::Make { dir, name }, Errno::EEXIST) => {
-                if self.entry(*dir, name).is_some_and(|entry| entry.fate == Fate::Doubtful) {
-                    self.set(*dir, name, Fate::There(None));
-                }
+            (Doing::Make { dir, name }, Errno::EEXIST)
+                if self.entry(*dir, name).is_some_and(|entry| entry.fate == Fate::Doubtful) =>
+            {
+                self.set(*dir, name, Fate::There(None));
             }
             (Doing::Remove { dir, name }, Errno::ENOENT) => self.set(*dir, name, Fate::Absent),
             (Doing::Rename { dir, from, .. }, Errno::ENOENT) => self.set(*dir, from, Fate::Absent),
@@ -233,7 +241,8 @@ impl Book {
         }
     }
 
-    pub(crate) fn doubt_uncommitted(&mut self) {
+    pub(crate) fn next_instance(&mut self) {
+        self.instance += 1;
         let tids: Vec<Tid> = self.applied.keys().copied().collect();
         for tid in tids {
             self.uncommit(tid);

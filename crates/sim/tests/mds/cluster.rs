@@ -1,6 +1,6 @@
 //! What outlives a metadata server, and what everybody is compared with.
 
-use std::cell::RefCell;
+use core::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -168,6 +168,15 @@ impl Cluster {
             let known = durable.modes.contains_key(&ino) || memory?.modes.contains_key(&ino);
             known.then_some((*dir, *rank))
         })
+    }
+
+    /// Whether every other rank serves.
+    pub(crate) fn all_at_work_but(&self, rank: Rank) -> bool {
+        self.map
+            .ranks
+            .iter()
+            .filter(|other| **other != rank)
+            .all(|other| self.daemons.get(other).is_some_and(|daemon| daemon.state == MdsState::ACTIVE))
     }
 
     /// A directory as it is now, if whoever has authority over it is at work.

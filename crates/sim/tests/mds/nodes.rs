@@ -39,7 +39,7 @@ impl Node for Member {
         match self {
             Self::Monitor(_) => {}
             Self::Server(server) => server.start(cx),
-            Self::User(user) => user.start(cx),
+            Self::User(_) => User::start(cx),
         }
     }
 

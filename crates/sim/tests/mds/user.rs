@@ -33,6 +33,16 @@ struct End {
     welcome: bool,
 }
 
+impl End {
+    fn hello(&self, client: u64) -> Packet {
+        Packet::Hello { client, line: self.line.id, nonce: self.nonce }
+    }
+
+    fn resume(&self, client: u64) -> Packet {
+        Packet::Resume { client, line: self.line.id, nonce: self.nonce, received: self.line.received() }
+    }
+}
+
 pub(crate) struct User {
     /// Which instance of a client it is now; the first part is the user.
     instance: u64,
@@ -111,7 +121,7 @@ impl User {
         self.client.poll_timeout()
     }
 
-    pub(crate) fn start(&mut self, cx: &mut Context<'_, Packet>) {
+    pub(crate) fn start(cx: &mut Context<'_, Packet>) {
         cx.wake_after(Duration::from_millis(1), NEXT);
     }
 
@@ -120,7 +130,7 @@ impl User {
         for doing in core::mem::take(&mut self.doing).into_values() {
             self.book.doubt(&doing);
         }
-        self.book.doubt_uncommitted();
+        self.book.next_instance();
         self.syncs.clear();
         self.ends.clear();
         self.instance += 1;
@@ -147,15 +157,7 @@ impl User {
 
     fn on_connection(&mut self, cx: &mut Context<'_, Packet>, node: NodeId) {
         for end in self.ends.iter().filter(|end| end.node == node) {
-            let (client, line, nonce) = (self.instance, end.line.id, end.nonce);
-            cx.send(
-                node,
-                if end.welcome {
-                    Packet::Resume { client, line, nonce, received: end.line.received() }
-                } else {
-                    Packet::Hello { client, line, nonce }
-                },
-            );
+            cx.send(node, if end.welcome { end.resume(self.instance) } else { end.hello(self.instance) });
         }
     }
 
@@ -179,8 +181,7 @@ impl User {
                 end.welcome = false;
                 self.last_line += 1;
                 end.line = Line::new(self.last_line);
-                let (client, line, nonce) = (self.instance, end.line.id, end.nonce);
-                cx.send(from, Packet::Hello { client, line, nonce });
+                cx.send(from, end.hello(self.instance));
                 LinkNews::Reset
             }
             Packet::Resumed { received, .. } => {
@@ -307,9 +308,9 @@ impl User {
                     Ok(answer) => Ok(answer.target.as_ref().map(|target| target.ino)),
                     Err(error) => Err(error.clone()),
                 };
-                self.check_error(&doing, &result.err());
+                self.check_error(&doing, result.as_ref().err());
                 let (durable, done) = (durability == Durability::Committed, made.is_ok());
-                self.book.end(tid, &doing, made, durable);
+                self.book.end(tid, &doing, &made, durable);
                 if durable && done {
                     self.check_durable(&self.book.touched(&doing));
                 }
@@ -356,7 +357,7 @@ impl User {
         cx.close(self.monitor);
     }
 
-    fn check_error(&self, doing: &Doing, error: &Option<Error>) {
+    fn check_error(&self, doing: &Doing, error: Option<&Error>) {
         match error {
             None | Some(Error::Uncommitted { .. } | Error::Blocklisted | Error::Closed) => {}
             Some(Error::Refused(errno)) => {

@@ -6,24 +6,19 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use cuttlebone_machine::{Entropy, Instant};
 use cuttlebone_mds::{
-    CapBits, CapId, CapOp, CapPeer, ClientCaps, ClientLease, ClientReply, ClientRequest,
-    ClientRequestForward, ClientSession, Created, DirEntry, DirPage, DirStat, Frag, Ino, InodeStat,
-    LeaseAction, LeaseStat, MdsState, NameHash, Op, PageFlags, Rank, ReplyForm, RequestArgs, SessionOp,
-    SetAttrArgs, SnapRealm, Trace, TraceDentry,
+    CapBits, CapOp, ClientLease, ClientReply, ClientRequest, ClientRequestForward, Created, DirStat, Frag,
+    Ino, LeaseAction, LeaseStat, MdsState, Op, Rank, RequestArgs, SetAttrArgs, Trace, TraceDentry,
 };
 
-use crate::caps::Cap;
 use crate::cluster::{Change, Cluster, Dir, directory_name};
 use crate::daemon::{Daemon, Logged};
+use crate::told::{FORM, plain_stat};
 
-const FORM: ReplyForm = ReplyForm::Versioned;
 /// What nobody but the asker may hold while names of a directory change.
 const NAMES: CapBits = CapBits(CapBits::FILE.0 | CapBits::EXCL.0);
 /// What a client may be given beside shared bits while nobody else holds anything.
-const ALONE: CapBits = CapBits(CapBits::EXCL.0 | 0xf << 10);
-const DIR_MODE: u32 = 0o040_755;
-/// How long a directory that is about to move is held back for those who do not answer.
-const MOVE_MAX: Duration = Duration::from_secs(20);
+pub(crate) const ALONE: CapBits = CapBits(CapBits::EXCL.0 | 0xf << 10);
+pub(crate) const DIR_MODE: u32 = 0o040_755;
 
 /// The lease of a name.
 #[derive(Debug)]
@@ -41,11 +36,11 @@ impl Lease {
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) client: u64,
-    tid: u64,
-    request: ClientRequest,
+    pub(crate) tid: u64,
+    pub(crate) request: ClientRequest,
     /// What stands in its way: bits of an inode that others may not hold, and that the asker may not hold.
-    needs: Vec<(Ino, CapBits, CapBits)>,
-    names: Vec<(Ino, Bytes)>,
+    pub(crate) needs: Vec<(Ino, CapBits, CapBits)>,
+    pub(crate) names: Vec<(Ino, Bytes)>,
     /// Clients that hold something of that.
     holders: BTreeSet<u64>,
     /// Of the asker's own the server takes back what it likes, as long as it is not shared.
@@ -120,8 +115,12 @@ impl Daemon {
             return self.turn_in_root(cluster, asked);
         }
         let Some((dir, owner)) = self.home(cluster, base) else {
-            self.refuse(asked, -116);
-            return Turn::Done;
+            // Another rank that is not at work may know it, or be told of it by a replay.
+            if cluster.all_at_work_but(self.rank) {
+                self.refuse(asked, -116);
+                return Turn::Done;
+            }
+            return Turn::Wait;
         };
         if owner != self.rank {
             let forwards = asked.request.forwards + 1;
@@ -168,7 +167,7 @@ impl Daemon {
         let trace = match (asked.request.op, index) {
             (Op::GETATTR, _) => Trace { dentry: None, target: Some(root) },
             (Op::LOOKUP, Some((_, dir))) => {
-                let mut target = self.plain_stat(*dir, DIR_MODE);
+                let mut target = plain_stat(*dir, DIR_MODE);
                 if self.dirs.contains_key(dir) {
                     target = self.stat(*dir, DIR_MODE, asked.client);
                 }
@@ -242,7 +241,7 @@ impl Daemon {
         asked.holders.is_empty()
     }
 
-    fn revoke_lease(&mut self, dir: Ino, name: &Bytes, client: u64) {
+    pub(crate) fn revoke_lease(&mut self, dir: Ino, name: &Bytes, client: u64) {
         let Some(lease) = self.leases.get_mut(&(dir, name.clone(), client)) else { return };
         if !core::mem::replace(&mut lease.revoked, true) {
             let revoke = ClientLease::new(LeaseAction::Revoke, dir, name.clone(), lease.seq);
@@ -302,246 +301,6 @@ impl Daemon {
         }
         self.send(client, &reply, tid);
     }
-
-    // --- what is told ---
-
-    fn refuse(&mut self, asked: &Asked, result: i32) {
-        let reply = ClientReply { op: asked.request.op, result, safe: true, ..ClientReply::default() };
-        self.send(asked.client, &reply, asked.tid);
-    }
-
-    fn answer(&mut self, asked: &Asked, trace: &Trace, safe: bool) {
-        let realm = SnapRealm { ino: Ino::ROOT, parent_since: 1, seq: 1, ..SnapRealm::default() };
-        let reply = ClientReply { op: asked.request.op, safe, ..ClientReply::default() };
-        let reply = reply.with_trace(trace, FORM).with_realms(&[realm]);
-        self.send(asked.client, &reply, asked.tid);
-    }
-
-    fn look(&mut self, asked: &Asked, dir: Ino) {
-        let request = &asked.request;
-        let (client, base) = (asked.client, request.path.ino);
-        match request.op {
-            Op::LOOKUP => {
-                let trace = self.trace_of(dir, request.path.path.clone(), client);
-                if trace.target.is_none() {
-                    let reply =
-                        ClientReply { op: request.op, result: -2, safe: true, ..ClientReply::default() };
-                    return self.send(client, &reply.with_trace(&trace, FORM), asked.tid);
-                }
-                self.answer(asked, &trace, true);
-            }
-            Op::GETATTR => {
-                let mode = self.dirs[&dir].modes.get(&base).copied().unwrap_or(DIR_MODE);
-                let target = Some(self.stat(base, mode, client));
-                self.answer(asked, &Trace { dentry: None, target }, true);
-            }
-            Op::READDIR => self.page(asked, dir),
-            op => panic!("{op} is not part of this world"),
-        }
-    }
-
-    fn page(&mut self, asked: &Asked, dir: Ino) {
-        let hash = |name: &Bytes| NameHash::RJENKINS.of(name) & 0xff_ffff;
-        let mut names: Vec<_> =
-            self.dirs[&dir].names.iter().map(|(name, ino)| (name.clone(), *ino)).collect();
-        names.sort_by_key(|(name, _)| (hash(name), name.clone()));
-        let after = &asked.request.path2.path;
-        if !after.is_empty() {
-            names.retain(|(name, _)| (hash(name), name) > (hash(after), after));
-        }
-        let RequestArgs::ReadDir(args) = asked.request.args else { panic!("{:?}", asked.request.args) };
-        let max = usize::try_from(args.max_entries).unwrap().max(1);
-        let end = names.len() <= max;
-        names.truncate(max);
-        let whole = if end && after.is_empty() { PageFlags::COMPLETE.0 } else { 0 };
-        let order = PageFlags::HASH_ORDER.0 | PageFlags::OFFSET_HASH.0;
-        let flags = PageFlags(order | whole | u16::from(end));
-        let target = Some(self.stat(dir, DIR_MODE, asked.client));
-        let entries = names.into_iter().map(|(name, ino)| {
-            let mode = self.dirs[&dir].modes[&ino];
-            let inode = self.stat(ino, mode, asked.client);
-            DirEntry { lease: self.lease(dir, &name, asked.client, true), name, inode }
-        });
-        let entries = entries.collect();
-        let frag = DirStat { frag: Frag::WHOLE, auth: self.rank, dist: Vec::new() };
-        let reply = ClientReply { op: Op::READDIR, safe: true, ..ClientReply::default() };
-        let reply = reply.with_trace(&Trace { dentry: None, target }, FORM);
-        let reply = reply.with_dir_page(&DirPage { frag, flags, entries }, FORM);
-        // It is the directory that a listing carries as its target.
-        self.send(asked.client, &reply, asked.tid);
-    }
-
-    /// Tells of a change that was made; of one whose name is gone again only that it was.
-    pub(crate) fn reply_done(&mut self, logged: &Logged, safe: bool) {
-        let request = &logged.request;
-        let mut reply = ClientReply { op: request.op, safe, ..ClientReply::default() };
-        let gone = |ino: Ino| !self.dirs.get(&logged.dir).is_some_and(|dir| dir.modes.contains_key(&ino));
-        let trace = match &logged.change {
-            Change::Mode { ino, .. } if gone(*ino) => Trace::default(),
-            Change::Mode { ino, .. } => {
-                let mode = self.dirs[&logged.dir].modes[ino];
-                Trace { dentry: None, target: Some(self.stat(*ino, mode, logged.client)) }
-            }
-            _ if !self.dirs.contains_key(&logged.dir) => Trace::default(),
-            Change::Make { ino, .. } if gone(*ino) => Trace::default(),
-            _ => self.trace_of(logged.dir, request.path.path.clone(), logged.client),
-        };
-        reply = reply.with_trace(&trace, FORM);
-        if let Some(ino) = logged.made {
-            reply = reply.with_created(&Created { ino, delegated: Some(Vec::new()) });
-        }
-        self.send(logged.client, &reply, logged.tid);
-    }
-
-    fn trace_of(&mut self, dir: Ino, name: Bytes, client: u64) -> Trace {
-        let target = self.dirs[&dir].names.get(&name).copied();
-        let target = target.map(|ino| self.stat(ino, self.dirs[&dir].modes[&ino], client));
-        let frag = DirStat { frag: Frag::WHOLE, auth: self.rank, dist: Vec::new() };
-        let stat = self.stat(dir, DIR_MODE, client);
-        let lease = self.lease(dir, &name, client, target.is_some());
-        Trace { dentry: Some(TraceDentry { dir: stat, frag, dname: name, lease }), target }
-    }
-
-    /// An inode with what the client is given of it.
-    fn stat(&mut self, ino: Ino, mode: u32, client: u64) -> InodeStat {
-        let allowed = self.allowed(ino, client);
-        let next = CapId(self.last_cap + 1);
-        let cap = self.caps.entry((ino, client)).or_insert_with(|| {
-            self.last_cap += 1;
-            Cap::new(next, CapBits::NONE, 0, 0)
-        });
-        cap.issue(allowed);
-        let grant = cap.grant();
-        let mut stat = self.plain_stat(ino, mode);
-        stat.cap = grant;
-        stat
-    }
-
-    /// Shared bits, unless somebody waits for them; everything for whoever is alone with the inode.
-    pub(crate) fn allowed(&mut self, ino: Ino, client: u64) -> CapBits {
-        let held = self.caps.range((ino, 0)..=(ino, u64::MAX));
-        let mut others = held.filter(|((_, of), _)| *of != client).map(|(_, cap)| cap.issued());
-        let (alone, exclusive) =
-            (others.clone().all(CapBits::is_empty), others.any(|bits| bits.intersects(ALONE)));
-        if exclusive {
-            return CapBits::PIN;
-        }
-        let bits = if alone && self.chance.below(3) == 0 { CapBits::STAT | ALONE } else { CapBits::STAT };
-        let needs = self
-            .asked
-            .iter()
-            .flat_map(|asked| asked.needs.iter().map(move |need| (asked.client == client, need)));
-        let waited_for = needs.filter(|(_, (of, ..))| *of == ino);
-        let bits = waited_for
-            .fold(bits, |bits, (is_own, (_, others, own))| bits.without(if is_own { *own } else { *others }));
-        bits | CapBits::PIN
-    }
-
-    fn lease(&mut self, dir: Ino, name: &Bytes, client: u64, primary: bool) -> LeaseStat {
-        let primary = if primary { LeaseStat::PRIMARY_LINK } else { 0 };
-        let covered =
-            self.caps.get(&(dir, client)).is_some_and(|cap| cap.pending.contains(CapBits::FILE_SHARED));
-        let wanted =
-            self.asked.iter().any(|asked| asked.names.iter().any(|(of, at)| *of == dir && at == name));
-        if covered || wanted || self.chance.below(4) == 0 {
-            return LeaseStat::new(primary, Duration::ZERO, 0);
-        }
-        self.last_lease += 1;
-        let lease = Lease { seq: self.last_lease, until: self.now + Lease::DURATION, revoked: false };
-        self.leases.insert((dir, name.clone(), client), lease);
-        LeaseStat::new(LeaseStat::VALID | primary, Lease::DURATION, self.last_lease)
-    }
-
-    pub(crate) fn about_cap(&self, op: CapOp, ino: Ino, client: u64) -> ClientCaps {
-        let cap = &self.caps[&(ino, client)];
-        let holder = self.dirs.iter().find_map(|(at, dir)| Some((*at, dir, dir.modes.get(&ino).copied()?)));
-        let mode = holder.map_or(DIR_MODE, |(_, _, mode)| mode);
-        let mut message = ClientCaps::new(op, ino);
-        message.cap_id = cap.id;
-        message.seq = cap.seq;
-        message.caps = cap.pending;
-        message.wanted = cap.wanted;
-        message.mseq = cap.mseq;
-        message.mode = mode;
-        message.nlink = 1;
-        message.osd_epoch_barrier = 7;
-        message
-    }
-
-    // --- moving a directory to another rank ---
-
-    /// Begins to hand a directory over: asks everybody who holds something there to send what is on its way.
-    pub(crate) fn begin_moving(&mut self, dir: Ino) {
-        if self.moving.is_some() || self.state != MdsState::ACTIVE || !self.dirs.contains_key(&dir) {
-            return;
-        }
-        let clients: BTreeSet<u64> = self.holders(dir).into_iter().map(|(_, client)| client).collect();
-        for client in &clients {
-            self.send(*client, &ClientSession::new(SessionOp::FlushMsg, 0), 0);
-        }
-        self.moving = Some((dir, clients, self.now + MOVE_MAX));
-        let leases = self.leases.keys().filter(|(of, ..)| *of == dir).cloned().collect::<Vec<_>>();
-        for (_, name, client) in leases {
-            self.revoke_lease(dir, &name, client);
-        }
-        self.flush_within(Duration::from_millis(20));
-    }
-
-    fn holders(&self, dir: Ino) -> Vec<(Ino, u64)> {
-        let within = |ino: &Ino| *ino == dir || self.dirs[&dir].modes.contains_key(ino);
-        self.caps.keys().filter(|(ino, _)| within(ino)).copied().collect()
-    }
-
-    fn go_on_moving(&mut self, cluster: &mut Cluster) {
-        let Some((dir, missing, _)) = &self.moving else { return };
-        let dir = *dir;
-        let revoking = |key: &(Ino, u64)| self.caps[key].issued() != self.caps[key].pending;
-        let busy = self.journal.iter().any(|logged| logged.dir == dir)
-            || self.leases.keys().any(|(of, ..)| *of == dir)
-            || self.holders(dir).iter().any(revoking);
-        let to = Rank(1 - self.rank.0);
-        let Some(mut other) = cluster.daemons.remove(&to) else { return };
-        if missing.is_empty() && !busy && other.state == MdsState::ACTIVE {
-            self.moving = None;
-            self.hand_over(cluster, &mut other, dir);
-        }
-        cluster.daemons.insert(to, other);
-    }
-
-    fn hand_over(&mut self, cluster: &mut Cluster, other: &mut Self, dir: Ino) {
-        for (ino, client) in self.holders(dir) {
-            let old = self.caps.remove(&(ino, client)).unwrap();
-            if cluster.blocklist.contains(&client) || !self.sessions.contains_key(&client) {
-                continue;
-            }
-            other.now = self.now.max(other.now);
-            other.open_by_force(cluster, client);
-            other.last_cap += 1;
-            let new = Cap::new(CapId(other.last_cap), old.pending, 1, old.mseq + 1);
-            let mut export = ClientCaps::new(CapOp::Export, ino);
-            export.cap_id = old.id;
-            export.mseq = old.mseq;
-            export.peer = CapPeer { cap_id: new.id, seq: 1, mseq: new.mseq, rank: other.rank, flags: 0 };
-            self.push(client, &export);
-            other.caps.insert((ino, client), new);
-            let mut import = other.about_cap(CapOp::Import, ino, client);
-            import.peer = CapPeer { cap_id: old.id, seq: old.seq, mseq: old.mseq, rank: self.rank, flags: 0 };
-            other.push(client, &import);
-        }
-        let moved = self.dirs.remove(&dir).unwrap();
-        other.dirs.insert(dir, moved);
-        cluster.dirs.get_mut(&dir).unwrap().0 = other.rank;
-        cluster.moves += 1;
-    }
-
-    fn plain_stat(&self, ino: Ino, mode: u32) -> InodeStat {
-        let mut stat = InodeStat::default();
-        stat.ino = ino;
-        stat.mode = mode;
-        stat.nlink = 1;
-        stat.version = 1;
-        stat
-    }
 }
 
 /// The names that a request is about.
@@ -573,7 +332,7 @@ fn plan(cluster: &mut Cluster, dir: &Dir, request: &ClientRequest) -> Plan {
             let known = dir.modes.get(&ino).map(|mode| mode & 0o170_000 | set.mode);
             known.map_or(Plan::Refuse(-116), |mode| Plan::Change(Change::Mode { ino, mode }, None))
         }
-        (Op::GETATTR, _) | (Op::LOOKUP, _) | (Op::READDIR, _) => Plan::Look,
+        (Op::GETATTR | Op::LOOKUP | Op::READDIR, _) => Plan::Look,
         (op, args) => panic!("{op} {args:?} is not part of this world"),
     }
 }

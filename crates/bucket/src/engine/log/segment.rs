@@ -4,6 +4,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::hash::RandomState;
+use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -78,10 +79,14 @@ impl Segment {
         let _ = self.file.set_len(self.len());
     }
 
-    /// Removes the file, if the file system lets us. An old one that stays is read at the next start and found void; one
-    /// that was not acknowledged is written over.
-    pub(crate) fn remove(&self) {
-        let _ = fs::remove_file(&self.path);
+    /// Removes the file, if it is still there. One that was not acknowledged and stays is written over.
+    pub(crate) fn remove(&self) -> Result<(), LogError> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(LogError::io("remove", &self.path)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn row(&self, at: RowAt) -> Result<Option<Vec<u8>>, LogError> {
@@ -136,8 +141,8 @@ impl Segments {
         self.list.push(segment);
     }
 
-    pub(crate) fn pop_front(&mut self) -> Option<Arc<Segment>> {
-        (!self.list.is_empty()).then(|| self.list.remove(0))
+    pub(crate) fn pop_front(&mut self) {
+        self.list.drain(..1.min(self.list.len()));
     }
 
     /// The segment in which an address is, if it is not before all of them.

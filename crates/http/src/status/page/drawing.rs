@@ -7,6 +7,10 @@ use crate::status::VbucketStatus;
 
 /// The width of the line in the drawing's own units; the page scales it.
 const WIDTH: u64 = 1_000;
+/// Where the line ends, and the names below it begin.
+const FOOT: usize = 44;
+/// From one name to the next; a phone shows them larger.
+const PITCH: usize = 36;
 /// Names of cursors are written below the line where there are few enough of them to be read.
 const NAMED_MAX: usize = 4;
 
@@ -14,7 +18,7 @@ pub(super) fn vbucket(out: &mut String, vbucket: &VbucketStatus) {
     let first = vbucket.checkpoints.first().map_or(vbucket.persisted_seqno, |oldest| oldest.first_seqno);
     let scale = Scale { from: first.min(vbucket.last_seqno), to: vbucket.last_seqno };
     let named = vbucket.cursors.len().min(NAMED_MAX);
-    let height = 44 + 26 * named;
+    let height = FOOT + PITCH * named;
     let _infallible = write!(
         out,
         "<svg viewBox=\"-4 0 1008 {height}\" role=\"img\" aria-label=\"{}\">",
@@ -35,7 +39,7 @@ pub(super) fn vbucket(out: &mut String, vbucket: &VbucketStatus) {
         write!(out, "<rect class=\"persisted\" x=\"0\" y=\"30\" width=\"{persisted}\" height=\"6\"/>");
     for (at, cursor) in vbucket.cursors.iter().enumerate() {
         let x = scale.at(cursor.seqno);
-        let foot = 44 + if at < named { 26 * at + 18 } else { 0 };
+        let foot = FOOT + if at < named { PITCH * at + PITCH - 6 } else { 0 };
         let _infallible =
             write!(out, "<line class=\"cursor\" x1=\"{x}\" x2=\"{x}\" y1=\"2\" y2=\"{foot}\"/>");
         if at < named {

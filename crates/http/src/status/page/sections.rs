@@ -192,7 +192,7 @@ pub(super) fn mounts(out: &mut String, mounts: &Rows<MountStatus>) {
     if !mounts.rows.is_empty() {
         let row = |mount: &MountStatus| {
             let expiry = mount.expires_in_ms.map_or_else(|| Cell::text("never"), Cell::Span);
-            vec![Cell::text(&mount.name), Cell::text(&mount.server), Cell::Span(mount.age_ms), expiry]
+            vec![Cell::text(&mount.name), Cell::text(&mount.server), Cell::span(mount.age_ms), expiry]
         };
         let heads = ["name", "server", "age", "gone in"];
         table(out, "The mount table", &heads, mounts.rows.iter().take(SHOWN_MAX).map(row));

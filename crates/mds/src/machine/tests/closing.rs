@@ -103,3 +103,41 @@ fn a_server_that_is_replaced_while_closing_is_told_so() {
     world.session(RANK, SessionOp::Close, 0);
     assert_eq!(world.events().last(), Some(&Event::Closed { clean: true }));
 }
+
+#[test]
+fn a_session_that_outlived_its_line_is_ended_before_another_begins() {
+    let mut world = World::open();
+    let change = world.ask(Call::Mkdir { entry: entry(Ino::ROOT, "a"), mode: 0o755 });
+    let tid = world.ask(Call::LookupIno { ino: Ino(5), want: CapBits::PIN });
+    world.link(RANK, LinkNews::Reset);
+    let result = Err(Error::Uncommitted { rank: RANK });
+    let told = Event::Answer { tid: change, result, durability: Durability::Committed };
+    assert!(world.events().contains(&told), "asking again could do it twice");
+    world.ready(RANK);
+    world.sent(RANK);
+    let mut open = ClientSession::new(SessionOp::Open, 7);
+    open.features = cuttlebone_wire::FeatureSet::from_bits(0..=18);
+    world.tell(RANK, &open, 0);
+    // It pushed seven times, and what of that was lost nobody knows: perhaps a revoke that it waits for.
+    assert_eq!(ops(&mut world), [(SessionOp::RequestClose, 7)]);
+    world.session(RANK, SessionOp::Close, 0);
+    world.ready(RANK);
+    assert_eq!(ops(&mut world), [(SessionOp::RequestOpen, 0)]);
+    world.accept(RANK);
+    assert_eq!(world.sent(RANK).last().map(|message| message.tid), Some(tid.0));
+}
+
+#[test]
+fn an_idle_session_whose_line_was_lost_is_not_left_to_its_time_out() {
+    let mut world = World::open();
+    world.link(RANK, LinkNews::Reset);
+    world.ready(RANK);
+    world.client.close(world.now);
+    world.drain();
+    assert_eq!(world.events().last(), Some(&Event::Session(RANK, SessionNews::Lost(LossCause::Reset))));
+    world.sent(RANK);
+    world.accept(RANK);
+    assert_eq!(ops(&mut world), [(SessionOp::RequestClose, 0)]);
+    world.session(RANK, SessionOp::Close, 0);
+    assert_eq!(world.events().last(), Some(&Event::Closed { clean: true }));
+}

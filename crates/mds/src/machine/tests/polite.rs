@@ -77,6 +77,19 @@ fn what_is_above_the_limits_is_refused() {
     world.ask(call());
     world.ask(call());
     assert_eq!(world.client.request(world.now, call(), Caller::default()), Err(NotTaken::Busy));
+
+    let limits = Limits { request_bytes_max: 1000, ..Limits::default() };
+    let mut world = World::open_with(Config { limits, ..Config::default() });
+    let call = |len| Call::SetXattr {
+        ino: Ino::ROOT,
+        name: "user.x".into(),
+        value: alloc::vec![0; len].into(),
+        mode: XattrMode::Either,
+    };
+    let tid = world.ask(call(900));
+    assert_eq!(world.client.request(world.now, call(900), Caller::default()), Err(NotTaken::Busy));
+    world.answer(RANK, tid, 0, true, &Trace::default());
+    world.ask(call(900));
 }
 
 #[test]
@@ -163,4 +176,35 @@ fn a_lying_server_cannot_make_us_remember_without_end() {
     let remembered = world.client.remembered();
     assert!(remembered.inodes <= 32 && remembered.held <= 16, "{remembered:?}");
     assert!(remembered.names <= 16 && remembered.realms <= 17, "{remembered:?}");
+}
+
+#[test]
+fn a_listing_displaces_nothing() {
+    let limits = Limits { caps_max: 8, ..Limits::default() };
+    let mut world = World::open_with(Config { limits, ..Config::default() });
+    world.mkdir("mine", 0x1000, true);
+    let call =
+        Call::ReadDir { dir: Ino::ROOT.into(), frag: Frag::WHOLE, after: None, entries_max: 0, bytes_max: 0 };
+    let tid = world.ask(call);
+    let entries = (0..100_u64).map(|at| {
+        let name = alloc::format!("file{at}").into_bytes().into();
+        DirEntry { name, lease: LeaseStat::default(), inode: inode(0x2000 + at, FILE_MODE, CapBits::STAT, 7) }
+    });
+    let page = DirPage { entries: entries.collect(), ..DirPage::default() };
+    let root = Trace { dentry: None, target: Some(inode(1, DIR_MODE, CapBits::STAT, 3)) };
+    let reply = ClientReply { safe: true, ..ClientReply::default() };
+    let reply = reply.with_trace(&root, ReplyForm::Versioned).with_dir_page(&page, ReplyForm::Versioned);
+    world.sent(RANK);
+    world.tell(RANK, &reply, tid.0);
+    assert_eq!(world.client.remembered().held, 8);
+    assert_eq!(
+        world.client.caps(world.now, Ino(0x1000)),
+        CapBits::STAT,
+        "what was used before is still there"
+    );
+    // What did not fit goes back with the number that it came with.
+    world.pass(core::time::Duration::from_millis(100));
+    let [release] = &world.sent_of::<ClientCapRelease>(RANK)[..] else { panic!("one batch") };
+    assert_eq!(release.caps.len(), 94);
+    assert!(release.caps.iter().all(|cap| cap.issue_seq == 7 && cap.cap_id == CapId(1)));
 }

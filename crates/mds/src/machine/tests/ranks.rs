@@ -172,6 +172,9 @@ fn a_capability_moves_whichever_rank_tells_first() {
     world.ready(OTHER);
     world.accept(OTHER);
     world.tell(OTHER, &import(caps), 0);
+    // The session is as old as the import, whenever that was: it counts when the renewal is answered.
+    assert_eq!(world.client.caps(world.now, Ino(0x1000)), CapBits::PIN);
+    world.session(OTHER, SessionOp::RenewCaps, 1);
     assert_eq!(world.client.caps(world.now, Ino(0x1000)), caps);
     assert!(world.client.generations(RANK, Ino(0x1000)).is_none());
     world.pass(Duration::from_secs(1));
