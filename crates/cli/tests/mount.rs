@@ -218,8 +218,8 @@ fn a_server_is_probed_by_its_port_or_by_a_page() {
                     .spawn();
             let _inner = Running(inner.unwrap());
             table.until("mt/deep/x/y", &["h:9/y"]);
-            let listed = text(&table.run("ls", &["mt/..."]).stdout);
-            let names: Vec<_> = listed.lines().map(|line| line.split('\t').next().unwrap()).collect();
+            let lines = text(&table.run("ls", &["mt/..."]).stdout);
+            let names: Vec<_> = lines.lines().map(|line| line.split('\t').next().unwrap()).collect();
             assert_eq!(names, ["mt", "mt/deep/x"]);
             assert_eq!(table.run("unmount", &["mt/deep/x", "--server", "h:8"]).status.code(), Some(0));
             assert_eq!(table.servers("mt/deep/x"), ["h:9"], "another server stays");
