@@ -40,11 +40,13 @@ impl Paging {
     ///
     /// What about it would lead nowhere, or go on for ever.
     pub(crate) fn take(&mut self, page: DirPage, hash: NameHash) -> Result<(), &'static str> {
-        let before = self.entries.len();
         let DirPage { frag, flags, entries } = page;
+        let is_ordered = flags.contains(PageFlags::HASH_ORDER);
+        let position_of = |name: &Bytes| (hash.of(name) & HASH_MASK, name.clone());
+        let last = entries.last().map(|entry| position_of(&entry.name));
         for DirEntry { name, inode, .. } in entries {
-            let position = (hash.of(&name) & HASH_MASK, name.clone());
-            if flags.contains(PageFlags::HASH_ORDER) && self.position.as_ref() >= Some(&position) {
+            let position = position_of(&name);
+            if is_ordered && self.position.as_ref() >= Some(&position) {
                 continue;
             }
             self.position = Some(position);
@@ -61,9 +63,13 @@ impl Paging {
             (self.frag, self.after) = (next, None);
             return Ok(());
         }
-        let last = self.entries.back().filter(|_| self.entries.len() > before);
+        // A page may hold only what was listed before the directory was divided; but it has to be a page further.
         let last = last.ok_or("a page leads nowhere")?;
-        self.after = Some(Name::new(last.name.clone()).map_err(|_| "an entry has no name")?);
+        let after = self.after.as_ref().map(|name| position_of(name.as_bytes()));
+        if after.is_some_and(|after| after == last || is_ordered && after > last) {
+            return Err("a page leads nowhere");
+        }
+        self.after = Some(Name::new(last.1).map_err(|_| "an entry has no name")?);
         self.frag = frag.frag;
         Ok(())
     }
