@@ -80,7 +80,10 @@ pub(super) fn run<W: Write>(arguments: &RunArgs, global: &Global, output: &mut O
     }
     let log = start_log(arguments.log_format, &config, global)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(arguments, overrides, config, log, output))
+    let ended = runtime.block_on(serve(arguments, overrides, config, log, output));
+    // A node that ended step by step has left nothing behind; after a second signal nobody waits for what it had.
+    runtime.shutdown_background();
+    ended
 }
 
 /// One line for each fault.
