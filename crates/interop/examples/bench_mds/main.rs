@@ -214,7 +214,7 @@ impl Rival {
     }
 }
 
-/// How long another client's `stat` takes while nobody walks, while we do, and while libcephfs does.
+/// How long another client takes to make and remove a directory while nobody walks, while we do, and while libcephfs does.
 async fn victims(cluster: &Cluster, rival: Option<&Rival>, entries: u64) -> Result<()> {
     let fs = mount(cluster).await?;
     let root = fs.mkdir("/tree", 0o755).await?.ino;
@@ -257,7 +257,7 @@ struct Seen {
     seconds: f64,
 }
 
-/// The second client stats one file again and again past its cache, for as long as `walk` runs.
+/// The second client makes and removes a directory again and again, for as long as `walk` runs.
 fn victim(cluster: &Cluster, walk: Option<Command>) -> Result<Seen> {
     const AT_ONCE: u64 = 100;
     const ALONE: usize = 2_000;
