@@ -91,58 +91,6 @@ const EXAMPLES: &[(&str, &[Example])] = &[
             ),
         ],
     ),
-    ("fs ls", &[to("List a directory with its details", "cuttlebone fs ls --mon 10.0.0.1 -l /home")]),
-    (
-        "fs stat",
-        &[to("Show everything that is known of a name", "cuttlebone fs stat -m 10.0.0.1 /home/alice")],
-    ),
-    (
-        "fs tree",
-        &[to("Draw two levels of directories", "cuttlebone fs tree -m 10.0.0.1 -L 2 --directories /")],
-    ),
-    (
-        "fs find",
-        &[to(
-            "Find files by their names, 64 directories at a time",
-            "cuttlebone fs find -m 10.0.0.1 --glob '*.iso' --type f --parallel 64 /",
-        )],
-    ),
-    ("fs du", &[to("Sum up each home", "cuttlebone fs du -m 10.0.0.1 -d 1 /home")]),
-    (
-        "fs changed",
-        &[to(
-            "List what a nightly backup has to look at",
-            "cuttlebone fs changed -m 10.0.0.1 --since 2026-01-31T12:00:00Z /home",
-        )],
-    ),
-    (
-        "fs mkdir",
-        &[to("Make a directory and those above it", "cuttlebone fs mkdir -m 10.0.0.1 --parents /a/b/c")],
-    ),
-    ("fs create", &[to("Make two empty files", "cuttlebone fs create -m 10.0.0.1 /a/one /a/two")]),
-    (
-        "fs rm",
-        &[
-            to("See what would go", "cuttlebone fs rm -m 10.0.0.1 --recursive --dry-run /a"),
-            to("Remove a directory with everything below it", "cuttlebone fs rm -m 10.0.0.1 --recursive /a"),
-        ],
-    ),
-    ("fs mv", &[to("Rename", "cuttlebone fs mv -m 10.0.0.1 /a/one /a/three")]),
-    ("fs ln", &[to("Make a symbolic link", "cuttlebone fs ln -m 10.0.0.1 --symbolic ../a /b/a")]),
-    ("fs xattr ls", &[to("List the attributes of a directory", "cuttlebone fs xattr ls -m 10.0.0.1 /home")]),
-    (
-        "fs xattr get",
-        &[to("Ask how many bytes are below", "cuttlebone fs xattr get -m 10.0.0.1 /home ceph.dir.rbytes")],
-    ),
-    (
-        "fs xattr set",
-        &[to("Set a quota", "cuttlebone fs xattr set -m 10.0.0.1 /home ceph.quota.max_files 100000")],
-    ),
-    ("fs xattr rm", &[to("Remove a note", "cuttlebone fs xattr rm -m 10.0.0.1 /home user.note")]),
-    (
-        "fs watch",
-        &[to("Print changes, one JSON object a line", "cuttlebone fs watch -m 10.0.0.1 --json /home")],
-    ),
     (
         "fs ls",
         &[

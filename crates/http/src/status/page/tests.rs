@@ -20,7 +20,7 @@ fn theme(at: usize) -> Vec<(&'static str, [f64; 3])> {
         .collect()
 }
 
-/// Source: WCAG 2.1, relative luminance and contrast ratio.
+/// The contrast ratio as WCAG 2.1 has it, from relative luminance.
 fn contrast(a: [f64; 3], b: [f64; 3]) -> f64 {
     let luminance = |colour: [f64; 3]| {
         let linear = colour.map(|c| if c <= 0.03928 { c / 12.92 } else { ((c + 0.055) / 1.055).powf(2.4) });

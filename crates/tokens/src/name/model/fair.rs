@@ -154,7 +154,7 @@ fn fair_run(graph: &Graph, mut within: Vec<u32>, duties: Duties) -> Option<Vec<u
 /// The strongly connected components of the graph restricted to `within`, single states included; and the number of the
 /// component of each state.
 ///
-/// Source: Tarjan, "Depth-first search and linear graph algorithms", 1972; without recursion.
+/// By the algorithm of Tarjan ("Depth-first search and linear graph algorithms", 1972), without recursion.
 fn components(graph: &Graph, within: &[u32]) -> (Vec<Vec<u32>>, Vec<u32>) {
     const OUTSIDE: u32 = u32::MAX;
     const UNSEEN: u32 = u32::MAX - 1;
