@@ -78,7 +78,7 @@ pub struct ServeArgs {
 #[derive(Args, Debug)]
 #[non_exhaustive]
 pub struct TableArgs {
-    /// The table: http://HOST:PORT, unix:PATH, or etcd://HOST:PORT[,HOST:PORT...][/PREFIX].
+    /// The table: http://HOST:PORT, unix:PATH, or etcd://HOST:PORT with more members after commas and /PREFIX behind.
     #[arg(long, value_name = "URL", env = "CUTTLEBONE_MOUNT_TABLE")]
     pub table: String,
     /// What to show it; for etcd, USER:PASSWORD.
