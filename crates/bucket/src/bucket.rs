@@ -81,7 +81,10 @@ impl<E> Clone for Bucket<E> {
 struct Shared<E> {
     engine: E,
     limits: BucketLimits,
-    update: Mutex<UpdateStats>,
+    /// Held by whoever starts, completes or reverts: one at a time.
+    update: Mutex<()>,
+    /// Held for moments only, so that who looks at the figures waits for no revert.
+    update_stats: Mutex<UpdateStats>,
     writer: Mutex<Writer>,
     vbuckets: RwLock<BTreeMap<VbucketId, Arc<Cell>>>,
     chance: Mutex<SplitMix>,
@@ -106,7 +109,8 @@ impl<E: Engine> Bucket<E> {
         let shared = Shared {
             engine,
             limits,
-            update: Mutex::new(UpdateStats::default()),
+            update: Mutex::new(()),
+            update_stats: Mutex::new(UpdateStats::default()),
             writer: Mutex::new(writer),
             vbuckets: RwLock::new(vbuckets),
             chance: Mutex::new(chance),
@@ -325,7 +329,7 @@ impl<E: Engine> Bucket<E> {
 
     /// The figures of hot reload, since the bucket was opened.
     pub fn update_stats(&self) -> UpdateStats {
-        lock(&self.shared.update).clone()
+        lock(&self.shared.update_stats).clone()
     }
 
     /// Checks every invariant from scratch.
@@ -373,8 +377,12 @@ impl<E: Engine> Bucket<E> {
         lock(&self.shared.writer)
     }
 
-    pub(crate) fn updating(&self) -> MutexGuard<'_, UpdateStats> {
+    pub(crate) fn updating(&self) -> MutexGuard<'_, ()> {
         lock(&self.shared.update)
+    }
+
+    pub(crate) fn count_update(&self, count: impl FnOnce(&mut UpdateStats)) {
+        count(&mut lock(&self.shared.update_stats));
     }
 
     pub(crate) fn chance(&self) -> u64 {

@@ -48,8 +48,7 @@ impl<E: Engine> Bucket<E> {
                     }
                     vbucket.begin_revert(now)
                 })?;
-                let mut stats = self.updating();
-                self.undo(id, undo, &mut stats, &mut || ())
+                self.undo(id, undo, &mut || ())
             }
             Event::Rollback => {
                 let (generation, branch) = self.fresh_branch(cuttlebone_checkpoint::Seqno(0));

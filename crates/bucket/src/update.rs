@@ -89,7 +89,7 @@ impl<E: Engine> Bucket<E> {
     /// flags, expiry and CAS.
     ///
     /// Flushes first what came before the start. Clients' operations are parked while keys are restored; `between` is
-    /// called now and then meanwhile, without any lock, and returns the time.
+    /// called now and then meanwhile, and returns the time; nothing else can start, complete or revert until this returns.
     ///
     /// # Errors
     ///
@@ -100,12 +100,12 @@ impl<E: Engine> Bucket<E> {
         if !own(&all).iter().any(|vbucket| vbucket.is_in_window()) {
             return Err(Error::UpdateOff);
         }
-        let (mut stats, begun) = loop {
+        let (_update, begun) = loop {
             if let Err(error) = self.drain(&all) {
-                self.updating().revert_failed += 1;
+                self.count_update(|stats| stats.revert_failed += 1);
                 return Err(error);
             }
-            let stats = self.updating();
+            let update = self.updating();
             // No flush in between: one that is under way would make a vbucket refuse after others have begun.
             let _writer = self.writer();
             let mut own = own(&all);
@@ -115,15 +115,16 @@ impl<E: Engine> Bucket<E> {
             }
             if own.iter().all(|vbucket| vbucket.log.is_drained()) {
                 let begin = |vbucket: &mut Held<'_>| Ok((vbucket.id, vbucket.begin_revert(now)?));
-                break (stats, own.iter_mut().map(begin).collect::<Result<Vec<_>, Error>>()?);
+                break (update, own.iter_mut().map(begin).collect::<Result<Vec<_>, Error>>()?);
             }
         };
         for (id, undo) in begun {
             let start = between().at;
-            self.undo(id, undo, &mut stats, &mut || {
+            self.undo(id, undo, &mut || {
                 between();
             })?;
-            stats.sample(between().at - start);
+            let took = between().at - start;
+            self.count_update(|stats| stats.sample(took));
         }
         Ok(())
     }
@@ -131,17 +132,17 @@ impl<E: Engine> Bucket<E> {
     /// Reverts one vbucket that leaves.
     pub(crate) fn revert_one(&self, id: VbucketId, now: Now) -> Result<(), Error> {
         let one = [self.one(id)?];
-        let (mut stats, undo) = loop {
+        let (_update, undo) = loop {
             self.drain(&one)?;
-            let stats = self.updating();
+            let update = self.updating();
             let _writer = self.writer();
             match self.with(id, |vbucket| vbucket.begin_revert(now)) {
                 // A flush came in between, and failed.
                 Err(Error::NotDrained) => {}
-                begun => break (stats, begun?),
+                begun => break (update, begun?),
             }
         };
-        self.undo(id, undo, &mut stats, &mut || ())
+        self.undo(id, undo, &mut || ())
     }
 
     /// Flushes until everything from before the barriers is persisted.
@@ -156,13 +157,7 @@ impl<E: Engine> Bucket<E> {
     }
 
     /// Restores the keys, a slice at a time, and opens the gate.
-    pub(crate) fn undo(
-        &self,
-        id: VbucketId,
-        undo: Undo,
-        stats: &mut UpdateStats,
-        between: &mut dyn FnMut(),
-    ) -> Result<(), Error> {
+    pub(crate) fn undo(&self, id: VbucketId, undo: Undo, between: &mut dyn FnMut()) -> Result<(), Error> {
         let mut keys = undo.keys.into_iter();
         loop {
             let slice: Vec<_> = keys.by_ref().take(REVERT_SLICE).collect();
@@ -170,9 +165,11 @@ impl<E: Engine> Bucket<E> {
                 break;
             }
             self.with(id, |vbucket| {
-                for (key, before) in slice {
-                    vbucket.restore(&key, before, stats);
-                }
+                self.count_update(|stats| {
+                    for (key, before) in slice {
+                        vbucket.restore(&key, before, stats);
+                    }
+                });
                 Ok(())
             })?;
             between();

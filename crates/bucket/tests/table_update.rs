@@ -5,6 +5,7 @@
 #[path = "table/world.rs"]
 mod world;
 
+use core::cell::Cell;
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 
@@ -480,4 +481,18 @@ fn the_record_of_a_revert_is_persisted() {
     assert!(matches!(reverted, Some((_, first, last)) if first == last));
     world.bucket.flush_all().unwrap();
     assert_eq!(world.after_a_kill().bucket.status(V).unwrap().reverted, reverted);
+}
+
+#[test]
+fn the_figures_can_be_read_while_keys_are_restored() {
+    let world = in_window(&["a", "b"]);
+    world.set("a", "w");
+    world.set("b", "w");
+    let restored = Cell::new(0);
+    let look = || {
+        restored.set(restored.get().max(world.bucket.update_stats().reverted_updates));
+        now(0)
+    };
+    world.bucket.revert_update(now(0), look).unwrap();
+    assert_eq!(restored.get(), 2);
 }
