@@ -6,6 +6,7 @@ use cuttlebone_checkpoint::Seqno;
 use cuttlebone_machine::{Instant, Timer};
 use cuttlebone_wire::Message;
 
+use crate::record::body_bytes;
 use crate::{Error, Frame, Limits};
 
 /// The replica's side of one link: asks for every vbucket of the producer, and applies what comes.
@@ -28,7 +29,7 @@ struct Receiving {
     /// Events that are applied, of this stream.
     applied: u64,
     /// Events that found no room yet.
-    waiting: VecDeque<Event>,
+    waiting: Waiting,
     /// When they, or a stream that was refused, are tried again.
     retry: Timer,
     /// Whether the stream is over, and the retry asks for another one.
@@ -76,6 +77,10 @@ impl<E: Engine> Consumer<E> {
     pub fn handle(&mut self, now: Now, message: &Message) -> Result<(), Error> {
         match Frame::from_message(message)? {
             Frame::Hello { vbuckets } if !self.greeted => {
+                let limit = self.limits.vbuckets_max;
+                if vbuckets.len() > limit {
+                    return Err(Error::TooMuch { what: "vbuckets", limit });
+                }
                 self.greeted = true;
                 for vbucket in vbuckets {
                     self.meet(now, vbucket);
@@ -83,12 +88,9 @@ impl<E: Engine> Consumer<E> {
                 Ok(())
             }
             Frame::Events { vbucket, stream, events } => {
-                let limit = self.limits.waiting_events_max;
+                let limits = self.limits;
                 let Some(receiving) = self.current(vbucket, stream) else { return Ok(()) };
-                if receiving.waiting.len().saturating_add(events.len()) > limit {
-                    return Err(Error::TooMuch { limit });
-                }
-                receiving.waiting.extend(events);
+                receiving.waiting.extend(events, &limits)?;
                 self.apply(now, vbucket)
             }
             Frame::Current { vbucket, stream } => {
@@ -194,7 +196,7 @@ impl<E: Engine> Consumer<E> {
         let Some(receiving) = self.streams.get_mut(&vbucket) else { return Ok(()) };
         let before = receiving.applied;
         let mut outcome = Ok(());
-        while let Some(event) = receiving.waiting.pop_front() {
+        while let Some(event) = receiving.waiting.pop() {
             // A clone shares the bytes.
             match self.bucket.apply(vbucket, now, event.clone()) {
                 Ok(()) => {
@@ -204,7 +206,7 @@ impl<E: Engine> Consumer<E> {
                     }
                 }
                 Err(error) => {
-                    receiving.waiting.push_front(event);
+                    receiving.waiting.put_back(event);
                     outcome = Err(error);
                     break;
                 }
@@ -250,12 +252,60 @@ impl<E: Engine> Consumer<E> {
     }
 }
 
+/// Events in order, and the bytes of their keys and values.
+#[derive(Debug)]
+struct Waiting {
+    events: VecDeque<Event>,
+    bytes: usize,
+}
+
+impl Waiting {
+    const fn new() -> Self {
+        Self { events: VecDeque::new(), bytes: 0 }
+    }
+
+    fn extend(&mut self, events: Vec<Event>, limits: &Limits) -> Result<(), Error> {
+        let (count, bytes) = (self.events.len() + events.len(), events.iter().map(body_bytes).sum::<usize>());
+        let bytes = self.bytes.saturating_add(bytes);
+        if count > limits.waiting_events_max {
+            return Err(Error::TooMuch {
+                what: "events that wait to be applied",
+                limit: limits.waiting_events_max,
+            });
+        }
+        if bytes > limits.waiting_bytes_max {
+            return Err(Error::TooMuch {
+                what: "bytes that wait to be applied",
+                limit: limits.waiting_bytes_max,
+            });
+        }
+        self.events.extend(events);
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Option<Event> {
+        let event = self.events.pop_front()?;
+        self.bytes -= body_bytes(&event);
+        Some(event)
+    }
+
+    fn put_back(&mut self, event: Event) {
+        self.bytes += body_bytes(&event);
+        self.events.push_front(event);
+    }
+
+    fn clear(&mut self) {
+        *self = Self::new();
+    }
+}
+
 impl Receiving {
     const fn new(state: Following) -> Self {
         Self {
             stream: 0,
             applied: 0,
-            waiting: VecDeque::new(),
+            waiting: Waiting::new(),
             retry: Timer::STOPPED,
             over: true,
             faults: 0,

@@ -13,9 +13,11 @@ pub enum Error {
         /// What it was.
         got: &'static str,
     },
-    /// The peer sent more than its window allows.
-    #[error("the peer sent more than {limit} events that wait to be applied")]
+    /// The peer sent more than its window allows, or serves more than can be followed.
+    #[error("the peer has {what} beyond the limit of {limit}")]
     TooMuch {
+        /// Of what: events or bytes that wait to be applied, or vbuckets.
+        what: &'static str,
         /// The limit.
         limit: usize,
     },

@@ -13,6 +13,10 @@ pub struct Limits {
     /// Events that the consumer keeps while its memory is full or its disk is behind. A producer that sends more than
     /// its window allows is at fault.
     pub waiting_events_max: usize,
+    /// Bytes of their keys and values. Has to cover the producer's window, one message and one event beyond it.
+    pub waiting_bytes_max: usize,
+    /// Vbuckets that a producer may serve. Each costs the replica memory as soon as it is announced.
+    pub vbuckets_max: usize,
     /// After what time an event that found no room is tried again.
     pub retry_after: Duration,
     /// After what time another stream is asked for when one has ended.
@@ -28,6 +32,8 @@ impl Default for Limits {
             message_bytes: 256 << 10,
             window_bytes: 8 << 20,
             waiting_events_max: 200_000,
+            waiting_bytes_max: 64 << 20,
+            vbuckets_max: 1024,
             retry_after: Duration::from_millis(20),
             resume_after: Duration::from_millis(250),
             faults_max: 5,
