@@ -192,6 +192,9 @@ pub enum Call {
         entry: Entry,
     },
     /// A name becomes another, atomically replacing what was there.
+    ///
+    /// **Not onto a directory that `from` is in**: 16.2.15 then waits for its own locks for ever, with both directories
+    /// locked. Ask only after having looked, as `cuttlebone-fs` does; the machine does not know every directory above one.
     Rename {
         /// The old name.
         from: Entry,
