@@ -92,8 +92,9 @@ fn what_the_server_would_take_goes_with_the_request() {
         changes: AttrChanges { mode: Some(0o700), ..AttrChanges::default() },
     };
     let all = CapBits::STAT | X;
-    // As captured: exclusive bits go, the shared ones stay, since nobody else has them.
-    check(all, &mkdir(), Some(CapBits::STAT));
+    // As captured: those of its entries stay, since nobody else has them.
+    check(all, &mkdir(), Some(CapBits::STAT | CapBits::FILE_EXCL));
+    check(CapBits::STAT | CapBits::FILE_EXCL, &mkdir(), None);
     check(CapBits::STAT, &mkdir(), Some(CapBits::STAT.without(CapBits::FILE_SHARED)));
     check(CapBits::PIN, &mkdir(), None);
     check(all, &readdir(), Some(all.without(CapBits::FILE_EXCL)));
