@@ -58,6 +58,13 @@ impl Call {
             }
             Self::GetVxattr { ino, name } => attribute(Op::GETVXATTR, *ino, name, RequestArgs::None),
             Self::Mkdir { entry, mode } => named(Op::MKDIR, entry, RequestArgs::MkDir { mode: *mode }),
+            // Opened for reading, as far as the server knows, and given back at once. With MKNOD it believes that we are
+            // going to write: it notes in its journal how far, tells us so when the file is made, and writes to its
+            // journal again when the file is given back.
+            Self::MakeFile { entry, mode } => {
+                let flags = open_flags::READ_ONLY | open_flags::CREATE | open_flags::EXCLUSIVE;
+                named(Op::CREATE, entry, open(flags, *mode))
+            }
             Self::Mknod { entry, mode, rdev } => {
                 named(Op::MKNOD, entry, RequestArgs::MkNod { mode: *mode, rdev: *rdev })
             }
