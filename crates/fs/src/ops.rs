@@ -67,7 +67,7 @@ impl FileSystem {
         self.target(op, &place, reply).await
     }
 
-    /// Makes an empty file with these permissions. Nothing is opened, so nothing has to be closed.
+    /// Makes an empty file with these permissions. It is not open, so nothing has to be closed.
     ///
     /// # Errors
     ///
@@ -75,8 +75,8 @@ impl FileSystem {
     pub async fn create(&self, place: impl Into<Place>, mode: u32) -> Result<Metadata, Error> {
         let (op, place) = ("create", place.into());
         let entry = self.entry(op, &place).await?;
-        let mode = Kind::File.bits() | mode & PERMISSION_BITS;
-        let reply = self.call(op, &place, Call::Mknod { entry, mode, rdev: 0 }).await?;
+        let mode = mode & PERMISSION_BITS;
+        let reply = self.call(op, &place, Call::MakeFile { entry, mode }).await?;
         self.target(op, &place, reply).await
     }
 

@@ -260,10 +260,10 @@ impl User {
         let mine = self.book.free_name(dir, &mut self.chance);
         let name = if self.chance.below(3) == 0 { shared_name(self.chance.below(3)) } else { mine?.0 };
         let entry = |name: &Bytes| Entry::new(dir, Name::new(name.clone()).unwrap());
-        let mode = 0o100_600 + u32::try_from(self.chance.below(64)).unwrap();
+        let mode = 0o600 + u32::try_from(self.chance.below(64)).unwrap();
         Some(match self.chance.below(12) {
             0..=3 => {
-                let call = Call::Mknod { entry: entry(&name), mode, rdev: 0 };
+                let call = Call::MakeFile { entry: entry(&name), mode };
                 (call, Doing::Make { dir, name })
             }
             4 => (Call::Unlink { entry: entry(&name) }, Doing::Remove { dir, name }),
