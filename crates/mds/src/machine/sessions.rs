@@ -301,6 +301,7 @@ impl Client {
         if had_state {
             self.lose_state(rank);
         }
+        self.give_up_changes(rank);
         self.reroute(now, rank);
     }
 
