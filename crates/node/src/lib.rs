@@ -10,6 +10,7 @@ pub mod config;
 mod door;
 mod error;
 mod face;
+mod filling;
 mod gather;
 mod ground;
 mod keeper;
