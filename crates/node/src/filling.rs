@@ -1,6 +1,8 @@
 //! One vbucket that a source fills, patiently, and without being fooled by a revert of hot reload.
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
+use std::sync::Arc;
 
 use cuttlebone_bucket::{Error as BucketError, Mode, VbucketId, VbucketState};
 use cuttlebone_checkpoint::{CheckpointId, Item};
@@ -20,6 +22,7 @@ pub(crate) struct Filling {
     pub(crate) bucket: NodeBucket,
     pub(crate) vbucket: VbucketId,
     clock: Clock,
+    given_up: Arc<AtomicBool>,
 }
 
 impl Filling {
@@ -32,7 +35,12 @@ impl Filling {
         if bucket.status(vbucket)?.state != VbucketState::Active {
             return Err(Error::Config("a source cannot fill a vbucket that follows another node"));
         }
-        Ok(Self { bucket, vbucket, clock })
+        Ok(Self { bucket, vbucket, clock, given_up: Arc::default() })
+    }
+
+    /// From now on nothing is waited for any more: whoever waits for room fails instead.
+    pub(crate) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
     }
 
     /// The last revert of hot reload.
@@ -102,7 +110,11 @@ impl Filling {
     ) -> Result<(), Error> {
         for _ in 0..PAUSES_MAX {
             match operation(&self.bucket) {
-                Err(BucketError::Temporary | BucketError::Parked) => std::thread::park_timeout(PAUSE),
+                Err(BucketError::Temporary | BucketError::Parked)
+                    if !self.given_up.load(Ordering::Relaxed) =>
+                {
+                    std::thread::park_timeout(PAUSE);
+                }
                 decided => return Ok(decided?),
             }
         }

@@ -14,6 +14,7 @@ mod filling;
 mod gather;
 mod ground;
 mod keeper;
+pub mod mds;
 mod monitor;
 mod monsync;
 mod node;
@@ -36,6 +37,7 @@ pub use cuttlebone_monsync::v2::{PaceConfig, Progress, ProviderConfig, Requester
 pub use error::Error;
 pub use face::Face;
 pub use ground::{Ground, Shown};
+pub use mds::MdsTree;
 pub use monsync::MonSync;
 pub use node::{Handle, Node};
 pub use part::{Callers, Guest, Guests, Phase, Plan, Running, Service, Sink, Source};
