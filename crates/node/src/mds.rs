@@ -44,9 +44,9 @@ const CHANGED_MAX: usize = 64;
 
 /// A directory of a CephFS and everything below it, followed for ever into the node's bucket.
 ///
-/// The sums that metadata servers keep tell where something has changed, so that only those directories are listed. Some
-/// in which something has changed lately are watched in addition, through capabilities, which tells at once. Every now and
-/// then all of the tree is listed, which finds what sums cannot tell.
+/// The sums that metadata servers keep tell where something has changed, so that only those directories are listed. On
+/// request some in which something has changed lately are watched in addition, through capabilities, which tells at once.
+/// Every now and then all of the tree is listed, which finds what sums cannot tell.
 #[derive(Clone, Debug)]
 pub struct MdsTree {
     fs: FsConfig,
@@ -68,7 +68,8 @@ pub struct MdsLimits {
     /// Entries that may be listed in a second; `None`, the default, leaves it to the servers, which are asked for less
     /// while they are slow.
     pub entries_per_second: Option<u64>,
-    /// Directories that are watched; 0 for none, at most 1,000. Default 64. Each costs whoever changes it one message.
+    /// Directories that are watched: those in which something has changed last; at most 1,000. Default 0: a server lets
+    /// nobody change what is watched before the watcher has answered, and waits for a minute for one that was killed.
     pub watched_max: usize,
     /// Inodes that the tree may have; the numbers of all are in memory, some 60 bytes each. Default 10,000,000.
     pub inodes_max: usize,
@@ -81,7 +82,7 @@ impl Default for MdsLimits {
             walk_every: Duration::from_secs(86_400),
             parallel: 8,
             entries_per_second: None,
-            watched_max: 64,
+            watched_max: 0,
             inodes_max: 10_000_000,
         }
     }
@@ -144,6 +145,8 @@ impl Source for MdsTree {
         Box::pin(async move {
             let Self { mut fs, root, vbucket, limits } = *self;
             fs.unmount_within = fs.unmount_within.min(UNMOUNT_WITHIN);
+            // What a server grants on the way is given back at once: nobody shall wait for us but where we watch.
+            fs.limits.caps_max = 0;
             let Some(bucket) = ground.bucket().cloned() else {
                 return Err(Error::Config("a tree needs a bucket"));
             };
