@@ -14,6 +14,9 @@ use cuttlebone_testkit::{Deadline, Program};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
+pub(crate) mod follower;
+pub(crate) mod three;
+
 const WITHIN: Duration = Duration::from_secs(60);
 
 /// How many times something is killed.
