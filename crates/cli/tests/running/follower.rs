@@ -40,6 +40,11 @@ impl Known {
         self.wholes.last().copied().unwrap_or(0)
     }
 
+    /// The newest mutation that it has seen.
+    pub(crate) fn newest(&self) -> u64 {
+        self.undo.last().map_or(0, |(seqno, ..)| *seqno)
+    }
+
     /// Takes back what came after the last whole snapshot that ends at `seqno` or before.
     pub(crate) fn back_to(&mut self, seqno: u64) {
         self.wholes.retain(|end| *end <= seqno);
