@@ -8,8 +8,9 @@ use cuttlebone_driver::Clock;
 use cuttlebone_http::status::{
     ConnectionStatus, MountStatus, NodeStatus, PublishedStatus, Rows, SourceStatus, Stage, Status,
 };
+use cuttlebone_http::update;
 use cuttlebone_machine::Instant;
-use cuttlebone_tokens::Registry;
+use cuttlebone_tokens::{FenceGate, Registry};
 use cuttlebone_wire::EntityAddrs;
 use tokio::sync::watch;
 
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) bucket: Option<NodeBucket>,
     pub(crate) copy: Option<PathBuf>,
     pub(crate) registry: Option<Registry>,
+    /// Who may drive hot reload, where there are both a bucket and a registry.
+    pub(crate) gate: Option<FenceGate>,
     pub(crate) clock: Clock,
     pub(crate) phase: watch::Sender<Phase>,
     /// Sources that have not said yet that they are ready.
@@ -69,11 +72,17 @@ impl Shared {
         registry: Option<Registry>,
         sources: usize,
     ) -> Self {
+        // Whoever was told to stop before a restart stays outside after it.
+        let gate = bucket
+            .as_ref()
+            .and(registry.as_ref())
+            .map(|registry| FenceGate::resume(update::NAME, registry.first_epoch()));
         Self {
             name,
             bucket,
             copy,
             registry,
+            gate,
             clock: Clock::start(),
             phase: watch::Sender::new(Phase::Serving),
             waiting: watch::Sender::new(sources),
