@@ -287,6 +287,9 @@ impl Vbucket {
                 if self.table.look(&key, gone) == Some(true) {
                     self.table.remove(&key);
                     self.purged = self.purged.max(seqno);
+                    // On the disk before the deletion's row goes, also if nothing else happens here: a replica without it
+                    // would be told of nothing.
+                    self.unsaved = true;
                 }
             }
         }
