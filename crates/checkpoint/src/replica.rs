@@ -1,5 +1,6 @@
 use cuttlebone_machine::Instant;
 
+use crate::values::NUMBER_MAX;
 use crate::{ChangeLog, CheckpointId, CheckpointKind, Error, Item, Queued, Role, SnapshotRange};
 
 impl ChangeLog {
@@ -25,7 +26,7 @@ impl ChangeLog {
         if id < open.id && !(renames && id > self.last_closed) {
             return Err(Error::Behind { got: id, open: open.id });
         }
-        if range.end < range.start {
+        if range.end < range.start || id.0.max(range.end.0) > NUMBER_MAX {
             return Err(Error::Contradiction(id));
         }
         // A barrier keeps its start mark, so it is not renamed even when it is fresh.
