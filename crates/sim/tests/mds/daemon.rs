@@ -296,11 +296,14 @@ impl Daemon {
         else {
             return self.say(client, SessionOp::Close, 0);
         };
-        session.reconnected = true;
+        session.reconnected = !message.more;
         session.renewed = self.now;
         for (ino, claim) in &message.caps {
             self.caps.insert((*ino, client), Cap::new(claim.cap_id, claim.issued, 0, 0));
             self.last_cap = self.last_cap.max(claim.cap_id.0);
+        }
+        if message.more {
+            return;
         }
         self.say_open(client, 0);
     }

@@ -77,8 +77,14 @@ enum Stage {
 
 fn client(seed: u64) -> Client {
     // Small, so that everything is given back and asked for again all the time.
-    let limits =
-        Limits { caps_max: 12, inodes_max: 24, dentries_max: 24, in_flight_max: 8, ..Limits::default() };
+    let limits = Limits {
+        caps_max: 12,
+        inodes_max: 24,
+        dentries_max: 24,
+        in_flight_max: 8,
+        reconnect_bytes_max: 300,
+        ..Limits::default()
+    };
     // Longer than any fault of these worlds lasts, or closing would be given up in the middle of one.
     let timing = Timing { close_max: Duration::from_secs(600), ..Timing::default() };
     Client::new(Config { limits, timing, ..Config::default() }, Box::new(SplitMix::new(seed)))
