@@ -189,9 +189,11 @@ impl Work {
         }
         if let Some(Opened { listener, addrs }) = door {
             let over = ground("listener", Phase::Services);
+            let node = Arc::clone(shared);
+            let is_open = move || !node.is_ending();
             let work = async move {
                 tokio::select! {
-                    () = door::receive(listener, addrs, driver_limits(), hosts) => Err(Error::Config("the listener has failed")),
+                    () = door::receive(listener, addrs, driver_limits(), hosts, is_open) => Err(Error::Config("the listener has failed")),
                     () = over.stopping() => Ok(()),
                 }
             };
@@ -242,6 +244,7 @@ impl Work {
             if phase == Phase::Tokens
                 && let Some(registry) = &shared.registry
             {
+                registry.seal();
                 if timeout(within, drain(registry)).await.is_err() {
                     tracing::warn!("tokens are still out");
                 }
