@@ -4,12 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cuttlebone_tokens::{HOLDERS_REPORTED_MAX, NameState, Registry};
 use tokio::time::Instant;
 
-use super::{ListenerStatus, ROWS_MAX, Status, TokensStatus};
+use super::{ListenerStatus, ROWS_MAX, Status, TokensStatus, UpdateStage};
 use crate::config::Config;
+use crate::keeping::Keeping;
 use crate::message::{Row, millis};
 use crate::mounts::Mounts;
 use crate::session::Sessions;
 use crate::traffic::Traffic;
+use crate::update;
 
 /// How long one snapshot answers everybody who asks, so that looking at a node is never work for it.
 pub const SNAPSHOT_AGE_MAX: Duration = Duration::from_millis(200);
@@ -24,6 +26,7 @@ struct Inner {
     node: Option<Arc<Snapshot>>,
     registry: Option<Registry>,
     mounts: Option<Mounts>,
+    keeping: Option<Keeping>,
     sessions: Sessions,
     traffic: Arc<Traffic>,
     config: Arc<Config>,
@@ -36,6 +39,7 @@ impl Watch {
         node: Option<Arc<Snapshot>>,
         registry: Option<Registry>,
         mounts: Option<Mounts>,
+        keeping: Option<Keeping>,
         sessions: Sessions,
         traffic: Arc<Traffic>,
         config: Arc<Config>,
@@ -44,6 +48,7 @@ impl Watch {
             node,
             registry,
             mounts,
+            keeping,
             sessions,
             traffic,
             config,
@@ -81,6 +86,10 @@ impl Inner {
         }
         if let Some(mounts) = &self.mounts {
             status.mounts = mounts.rows(&self.config);
+        }
+        if status.update.stage != UpdateStage::Off {
+            let begun_by = self.keeping.as_ref().and_then(Keeping::begun_by);
+            status.update.owner = begun_by.map(|epoch| format!("{} {epoch}", update::NAME));
         }
         status.listener = ListenerStatus {
             connections: self.traffic.open(),
