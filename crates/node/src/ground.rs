@@ -187,7 +187,7 @@ impl Shared {
             status.mounts = mounts();
         }
         if let Some(bucket) = &self.bucket {
-            (status.buckets, status.update) = report::of_bucket(bucket, self.disk_error());
+            (status.buckets, status.update) = report::of_bucket(bucket, self.disk_error(), here);
         }
         status
     }

@@ -85,7 +85,7 @@ fn full(dir: &Path) -> NodeBucket {
     let bucket = open(dir, BucketLimits::default());
     bucket.create(V, Now::default(), VbucketState::Active).unwrap();
     for n in 0..ITEMS {
-        let item = Item::set(&n.to_be_bytes(), &[b'v'; VALUE_BYTES]).unwrap();
+        let item = Item::set(&(n as u64).to_be_bytes(), &[b'v'; VALUE_BYTES]).unwrap();
         bucket.set(V, Now::default(), item, Mode::Set).unwrap();
     }
     let runner = bucket.run(RunnerConfig::default(), Now::default).unwrap();
