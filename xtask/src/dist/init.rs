@@ -13,10 +13,23 @@ const CONFIG: &str = "[node]\nname = \"unit\"\n[bucket]\ndir = \"/var/lib/cuttle
                       [tokens]\ndir = \"/var/lib/cuttlebone/tokens\"\n[http]\nlisten = \"unix:/run/cuttlebone/http\"\n";
 const UNIT: &str = "cuttlebone-node";
 
-/// What runs before systemd, in a mount namespace of its own: whatever is written from here on goes with it. Targets
-/// that belong to a whole machine are empty, so that nothing but the unit and what it asks for runs.
+/// What runs first, in namespaces of its own: a control group for everything that follows, so that systemd finds one that
+/// is empty, and remounts nothing that others see.
+const FIRST: &str = r#"
+set -e
+mount -t tmpfs tmpfs /sys/fs/cgroup
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mkdir -p /sys/fs/cgroup/$GROUP
+echo 0 > /sys/fs/cgroup/$GROUP/cgroup.procs
+exec unshare --cgroup sh -c "$BEFORE"
+"#;
+
+/// What runs then: whatever is written from here on goes with the namespaces. Targets that belong to a whole machine are
+/// empty, so that nothing but the unit and what it asks for runs.
 const BEFORE: &str = r#"
 set -e
+umount /sys/fs/cgroup
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tmpfs tmpfs /run
 mkdir -p /run/systemd/system /run/etc/upper /run/etc/work
 mount -t overlay overlay -o lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work /etc
@@ -35,6 +48,11 @@ mount --bind /dev/null /dev/console
 exec env -i container=other PATH="$PATH" /lib/systemd/systemd --system --unit=default.target --log-target=null
 "#;
 
+/// What runs when all of that has ended: the control groups are the only thing that does not go by itself.
+const AFTER: &str = r#"
+mount -t cgroup2 cgroup2 /mnt && find "/mnt/$GROUP" -depth -type d -exec rmdir {} \;
+"#;
+
 /// A systemd and everything that it runs, until this is dropped.
 struct Init {
     outside: Child,
@@ -45,8 +63,7 @@ impl Init {
     /// `None` where we may not have namespaces, where there is no systemd, and where there is one that runs already: two
     /// would share the machine's control groups.
     fn start(folder: &Path) -> Result<Option<Self>> {
-        let namespaces =
-            ["--pid", "--fork", "--kill-child", "--mount", "--uts", "--ipc", "--cgroup", "--mount-proc"];
+        let namespaces = ["--pid", "--fork", "--kill-child", "--mount", "--uts", "--ipc", "--mount-proc"];
         let possible = [&namespaces[..], &["true"]].concat();
         let (there, runs) =
             (Path::new("/lib/systemd/systemd").exists(), Path::new("/run/systemd/system").exists());
@@ -54,8 +71,9 @@ impl Init {
             return Ok(None);
         }
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--", "unshare"]).args(namespaces).args(["sh", "-c", BEFORE]);
+        command.args(["--pdeathsig", "KILL", "--", "unshare"]).args(namespaces).args(["sh", "-c", FIRST]);
         command.env("FOLDER", fs::canonicalize(folder)?).env("CONFIG", CONFIG).env("UNIT", UNIT);
+        command.env("GROUP", group()).env("BEFORE", BEFORE);
         command.env("PATH", super::checks::PATH);
         let outside = command.stdin(Stdio::null()).spawn().context("cannot start unshare")?;
         let id = outside.id();
@@ -123,11 +141,20 @@ fn pause() {
     std::thread::sleep(core::time::Duration::from_millis(100));
 }
 
+/// The control group.
+fn group() -> String {
+    format!("cuttlebone-unit-{}", std::process::id())
+}
+
 impl Drop for Init {
     fn drop(&mut self) {
         // Its end is that of everything in its namespaces.
         let _ = self.outside.kill();
         let _ = self.outside.wait();
+        let mut after = Command::new("unshare");
+        after.args(["--mount", "sh", "-c", AFTER]).env("GROUP", group());
+        // What is left then is empty, and named after us.
+        let _ = after.stderr(Stdio::null()).status();
     }
 }
 
