@@ -4,13 +4,14 @@ use bytes::Bytes;
 use cuttlebone_checkpoint::{CheckpointId, Seqno, SnapshotRange};
 use cuttlebone_wire::{DecodeError, Features, Reader, Writer};
 
-use crate::history::{Branch, History};
+use crate::history::{BRANCHES_MAX, Branch, History};
 use crate::vbucket::VbucketState;
 
 /// Version 2 has the snapshot that a replica was receiving. What version 1 wrote is read as if there was none.
 const VERSION: u8 = 2;
 const COMPAT: u8 = 1;
-const BRANCHES_MAX: usize = 64;
+/// Greatest seqno and checkpoint id that a log may begin with: what it counts on from there fits.
+const NUMBER_MAX: u64 = u64::MAX / 2;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Document {
@@ -83,7 +84,7 @@ impl Document {
         if version >= 2 {
             snapshot = SnapshotRange { start: Seqno(r.u64("start")?), end: Seqno(r.u64("end")?) };
         }
-        let history = History::from_branches(branches);
+        let history = History::from_branches(branches).filter(|_| seqno.0.max(checkpoint.0) <= NUMBER_MAX);
         Ok(state.zip(history).map(|(state, history)| Self {
             state,
             generation,

@@ -15,7 +15,8 @@ use crate::vbucket::{Vbucket, VbucketState};
 
 /// Keys that are restored under one hold of a vbucket's lock.
 const REVERT_SLICE: usize = 1024;
-/// Flushes before a revert gives up: each commits at least one checkpoint, so this is for a disk that keeps failing.
+/// Flushes before a revert gives up. Each commits at least one checkpoint or fails, so there are fewer, unless flushing is
+/// paused and resumed by others all the time.
 const DRAINS_MAX: u32 = 1_000_000;
 
 /// The figures of hot reload.

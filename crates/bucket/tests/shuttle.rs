@@ -1,5 +1,4 @@
-//! Interleavings of the shipped locks, chosen by a scheduler:
-//! `RUSTFLAGS="--cfg shuttle" cargo test -p cuttlebone-bucket --test shuttle --release`.
+//! Interleavings of the shipped locks, chosen by a scheduler: `cargo xtask test shuttle`.
 //!
 //! `CUTTLEBONE_SEEDS=<n>` tries that many of each scene. A deadlock is found as one.
 #![cfg(shuttle)]

@@ -96,15 +96,14 @@ impl ChangeLog {
     /// # Errors
     ///
     /// [`Error::Full`] at the memory limit; [`Error::Misuse`] on a replica, whose mutations have seqnos.
-    pub fn queue(&mut self, now: Instant, mut item: Item) -> Result<Queued, Error> {
+    pub fn queue(&mut self, now: Instant, item: Item) -> Result<Queued, Error> {
         if self.role == Role::Replica {
             return Err(Error::Misuse("a replica is given mutations with their seqnos"));
         }
         self.admit(now, item.body_bytes())?;
         self.close_if_due(now);
         let seqno = self.last.next();
-        item.stamp(seqno, now);
-        Ok(Queued { seqno, effect: self.append(item) })
+        Ok(Queued { seqno, effect: self.append(now, seqno, item) })
     }
 
     /// Appends the new state of the partition in the order of mutations.
@@ -268,9 +267,9 @@ impl ChangeLog {
         self.cursors.with_role(CursorRole::Persistence).map(|cursor| cursor.id)
     }
 
-    /// Puts a stamped item at the end, in place of an older one of its key.
-    pub(crate) fn append(&mut self, item: Item) -> Effect {
-        self.last = item.seqno();
+    /// Puts an item at the end, in place of an older one of its key.
+    pub(crate) fn append(&mut self, now: Instant, seqno: Seqno, mut item: Item) -> Effect {
+        self.last = seqno;
         let Some(open) = self.list.back_mut() else { return Effect::New };
         let place = open.slots.reserve();
         let old = if open.kind == CheckpointKind::Disk {
@@ -282,10 +281,11 @@ impl ChangeLog {
         };
         let effect = match old {
             None => {
+                item.stamp(seqno, now);
                 open.push(Slot::Item(item));
                 Effect::New
             }
-            Some(old) => self.replace(old, item),
+            Some(old) => self.replace(now, seqno, old, item),
         };
         if self.waiting > 0 {
             self.wake();
@@ -294,7 +294,7 @@ impl ChangeLog {
     }
 
     /// Vacates `old` and appends `item`. Cursors that have read the old element have one more to read again.
-    fn replace(&mut self, old: Place, mut item: Item) -> Effect {
+    fn replace(&mut self, now: Instant, seqno: Seqno, old: Place, mut item: Item) -> Effect {
         let ordinal = self.open_ordinal();
         let mut effect = Effect::Existing;
         for cursor in self.cursors.iter_mut() {
@@ -309,11 +309,12 @@ impl ChangeLog {
         let vacated = open.slots.vacate(old);
         open.bodies -= body_bytes(&vacated);
         open.len -= Line::of(&vacated);
-        if effect == Effect::Existing
-            && let Slot::Item(before) = &vacated
-        {
-            item.inherit(before.queued_at());
-        }
+        let queued_at = match (effect, &vacated) {
+            // What persistence has not read yet waits since the key's first mutation.
+            (Effect::Existing, Slot::Item(before)) => before.queued_at(),
+            _ => now,
+        };
+        item.stamp(seqno, queued_at);
         open.push(Slot::Item(item));
         let live = usize::try_from(open.len.elements).unwrap_or(usize::MAX);
         if open.slots.is_sparse(live) {

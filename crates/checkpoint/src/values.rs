@@ -36,6 +36,10 @@ impl fmt::Display for CheckpointId {
     }
 }
 
+/// Greatest seqno and checkpoint id that a producer may give. A log that gives a billion a second gets there in three
+/// centuries; what it counts on from here by itself is never out of numbers.
+pub(crate) const NUMBER_MAX: u64 = u64::MAX / 2;
+
 /// Where a checkpoint's mutations come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "a choice between two")]

@@ -49,6 +49,18 @@ impl FileSystem {
         Ok((metadata.ino, metadata.kind))
     }
 
+    /// The directory that an inode is in: that of its first name, if it has several. Of what was removed while somebody
+    /// holds it open, one of the server's own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with what the server says; `ESTALE` if the inode is gone.
+    pub async fn parent(&self, ino: Ino) -> Result<Ino, Error> {
+        let (op, place) = ("lookup parent", Place::from(ino));
+        let answer = self.call(op, &place, Call::LookupParent { ino }).await?;
+        answer.target.map(|dir| dir.ino).ok_or_else(|| refused(op, &place, Errno::ENOENT))
+    }
+
     /// What is in a directory, with attributes, page by page as they are asked for.
     pub fn read_dir(&self, place: impl Into<Place>) -> ReadDir {
         ReadDir::new(self.same(), place.into(), self.config().page_entries)
@@ -67,7 +79,7 @@ impl FileSystem {
         self.target(op, &place, reply).await
     }
 
-    /// Makes an empty file with these permissions. Nothing is opened, so nothing has to be closed.
+    /// Makes an empty file with these permissions. It is not open, so nothing has to be closed.
     ///
     /// # Errors
     ///
@@ -75,8 +87,8 @@ impl FileSystem {
     pub async fn create(&self, place: impl Into<Place>, mode: u32) -> Result<Metadata, Error> {
         let (op, place) = ("create", place.into());
         let entry = self.entry(op, &place).await?;
-        let mode = Kind::File.bits() | mode & PERMISSION_BITS;
-        let reply = self.call(op, &place, Call::Mknod { entry, mode, rdev: 0 }).await?;
+        let mode = mode & PERMISSION_BITS;
+        let reply = self.call(op, &place, Call::MakeFile { entry, mode }).await?;
         self.target(op, &place, reply).await
     }
 

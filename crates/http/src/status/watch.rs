@@ -1,6 +1,9 @@
 use core::time::Duration;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
 use cuttlebone_tokens::{HOLDERS_REPORTED_MAX, NameState, Registry};
 use tokio::time::Instant;
 
@@ -11,7 +14,8 @@ use crate::mounts::Mounts;
 use crate::session::Sessions;
 use crate::traffic::Traffic;
 
-/// How long one snapshot answers everybody who asks, so that looking at a node is never work for it.
+/// How long one snapshot answers everybody who asks, so that looking at a node is never work for it. What is changed over
+/// the same listener is seen at once.
 pub const SNAPSHOT_AGE_MAX: Duration = Duration::from_millis(200);
 
 type Snapshot = dyn Fn() -> Status + Send + Sync;
@@ -64,6 +68,16 @@ impl Watch {
         let status = Arc::new(self.0.take(now));
         *latest = Some((now, Arc::clone(&status)));
         status
+    }
+
+    /// Whoever has changed something sees it at once.
+    pub(crate) async fn forget_changed(State(watch): State<Self>, request: Request, next: Next) -> Response {
+        let changes = !request.method().is_safe();
+        let response = next.run(request).await;
+        if changes {
+            *watch.0.latest.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        response
     }
 }
 

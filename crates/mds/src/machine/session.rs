@@ -31,6 +31,8 @@ pub(super) struct Session {
     pub(super) read_only: bool,
     /// Whether the server knows the request for virtual attributes; older ones abort on it.
     pub(super) vxattrs: bool,
+    /// Whether the server takes a reconnect in several messages.
+    pub(super) takes_parts: bool,
     /// Requests that wait to be sent, in order.
     pub(super) queue: VecDeque<Tid>,
     /// Requests that count as in flight.
@@ -125,6 +127,7 @@ impl Session {
             pushes: 0,
             read_only: false,
             vxattrs: false,
+            takes_parts: false,
             queue: VecDeque::new(),
             in_flight: 0,
             pace: Pace::new(limits.in_flight_min, limits.in_flight_max, limits.latency_target),

@@ -243,6 +243,7 @@ impl Client {
         }
         session.was_open = true;
         session.vxattrs = message.features.contains(feature::OP_GETVXATTR);
+        session.takes_parts = message.features.contains(feature::MULTI_RECONNECT);
         if let Some(asked) = reconnected {
             session.keep_alive(asked, timeout);
             session.renewal.timer.set(now + timeout / RENEWALS);
@@ -301,6 +302,7 @@ impl Client {
         if had_state {
             self.lose_state(rank);
         }
+        self.give_up_changes(rank);
         self.reroute(now, rank);
     }
 

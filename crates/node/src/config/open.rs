@@ -3,6 +3,7 @@
 use cuttlebone_bucket::engine::{LogEngine, LogError};
 use cuttlebone_bucket::{Bucket, OpenError as BucketError};
 use cuttlebone_driver::Clock;
+use cuttlebone_fs::FsConfig;
 use cuttlebone_http::mounts::{MountClient, Mounts, Principals};
 use cuttlebone_http::reload::Outcome;
 use cuttlebone_http::{Client, TokioClock};
@@ -12,8 +13,8 @@ use cuttlebone_tokens::{EpochStoreError, FileEpochs, Registry, Rules};
 use super::{Config, PublishConfig, check};
 use crate::clock::now;
 use crate::{
-    BackupConfig, BuildError, Face, Follow, MonSync, Node, NodeBucket, PaceConfig, Provider, Publish,
-    Replicas, RequesterConfig,
+    BackupConfig, BuildError, Face, Follow, MdsTree, MonSync, Node, NodeBucket, PaceConfig, Provider,
+    Publish, Replicas, RequesterConfig,
 };
 
 /// Why what a configuration names could not be opened.
@@ -82,6 +83,14 @@ impl Config {
             let config = BackupConfig { requester, ..BackupConfig::new(monitors.clone(), "") };
             let source = MonSync::from(monitors).with_config(config);
             builder = builder.source(source.every(monsync.every).vbucket(monsync.vbucket));
+        }
+        if let Some(mds) = &self.mds {
+            let monitors: Vec<_> = mds.monitors.iter().cloned().map(Into::into).collect();
+            let mut fs = FsConfig::new(monitors.clone());
+            fs.fs_name.clone_from(&mds.fs);
+            fs.metadata.insert("hostname".into(), format!("cuttlebone node {}", self.name));
+            let source = MdsTree::from(monitors).with_fs(fs).root(&mds.root).vbucket(mds.vbucket);
+            builder = builder.source(source.with_limits(mds.limits.clone()));
         }
         if let Some(origin) = self.follow {
             builder = builder.source(Follow::node(origin));

@@ -28,6 +28,9 @@ impl fmt::Debug for Segment {
     }
 }
 
+/// Greatest address at which a segment may begin: no disk is so large, and what is added to it fits.
+const ADDRESS_MAX: u64 = u64::MAX / 2;
+
 fn file_name(base: u64) -> String {
     format!("{base:016x}.log")
 }
@@ -201,7 +204,9 @@ pub(crate) fn load(folder: &Path) -> Result<(Segments, BTreeMap<u16, Vec<u8>>), 
     for entry in fs::read_dir(folder).map_err(LogError::io("read", folder))? {
         let name = entry.map_err(LogError::io("read", folder))?.file_name();
         let base = name.to_str().and_then(|name| name.strip_suffix(".log"));
-        bases.extend(base.and_then(|base| u64::from_str_radix(base, 16).ok()));
+        let base = base.and_then(|base| u64::from_str_radix(base, 16).ok());
+        // Somebody else's file may have a name that only looks like one of ours.
+        bases.extend(base.filter(|base| name == *file_name(*base) && *base <= ADDRESS_MAX));
     }
     bases.sort_unstable();
     let (mut list, mut documents) = (Vec::new(), BTreeMap::new());

@@ -1,4 +1,5 @@
 use core::cell::Cell;
+use std::sync::Barrier;
 
 use super::*;
 use crate::engine::Rows;
@@ -13,7 +14,11 @@ enum Fault {
     Full(usize),
     /// Everything was written, and the disk says that it could not keep it.
     Sync,
+    /// None, but it takes its time: from the first to the second meeting at [`SLOW`].
+    Slow,
 }
+
+static SLOW: Barrier = Barrier::new(2);
 
 impl Fault {
     /// What is in the file then, without documents.
@@ -29,6 +34,11 @@ impl Fault {
 impl Faults {
     pub(super) fn meet(&self, segment: &Segment, frame: &Header, batch: &WriteBatch) -> Result<(), LogError> {
         let Some(fault) = self.0.take() else { return Ok(()) };
+        if fault == Fault::Slow {
+            SLOW.wait();
+            SLOW.wait();
+            return Ok(());
+        }
         segment.litter(&fault.leaves(frame, &batch.append));
         Err(LogError::io("write", Path::new("disk"))(io::Error::from(io::ErrorKind::StorageFull)))
     }
@@ -358,4 +368,27 @@ fn a_second_process_is_refused_and_files_are_private() {
     assert!(matches!(LogEngine::open(&inner), Err(LogError::InUse { .. })));
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&inner), mode(&files(&inner)[0])), (0o700, 0o600));
+}
+
+#[test]
+fn a_reader_waits_for_no_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = LogEngine::open(folder.path()).unwrap();
+    let places = write(&engine, &["one", "two"]).unwrap();
+    engine.writer().faults.0.set(Some(Fault::Slow));
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| write(&engine, &["three"]).unwrap());
+        SLOW.wait();
+        assert_eq!(engine.row(places[1]).unwrap().unwrap(), b"two");
+        let mut seen = 0;
+        let count = &mut |_, _: &[u8]| {
+            seen += 1;
+            true
+        };
+        engine.snapshot().unwrap().rows(0, u64::MAX, count).unwrap();
+        assert_eq!(seen, 2);
+        SLOW.wait();
+        writer.join().unwrap();
+    });
+    assert_eq!(all(&engine).unwrap(), ["one", "two", "three"]);
 }

@@ -1,0 +1,114 @@
+//! Numbers at their ends, limits, and what is forgotten.
+
+#![expect(clippy::unwrap_used, reason = "a failure in a test is a panic")]
+
+#[path = "table/world.rs"]
+mod world;
+
+use cuttlebone_bucket::engine::{LogEngine, MemoryEngine};
+use cuttlebone_bucket::{Bucket, BucketLimits, Error, Event, Mode, Position, VbucketState};
+use cuttlebone_checkpoint::{CheckpointId, CheckpointKind, Item, Limits, Seqno, SnapshotRange};
+use world::{V, World, now};
+
+fn item(key: &str, value: &str) -> Item {
+    Item::set(key.as_bytes(), value.as_bytes()).unwrap()
+}
+
+#[test]
+fn a_forgotten_deletion_is_noted_on_the_disk_before_its_row_goes() {
+    let limits = BucketLimits { tombstones_max: 1, log: Limits::default(), ..BucketLimits::default() };
+    let disk = MemoryEngine::default();
+    let bucket = Bucket::open(disk.clone(), limits, now(0), 1).unwrap();
+    for id in [V, V + 1] {
+        bucket.create(id, now(0), VbucketState::Active).unwrap();
+    }
+    for key in ["a", "b"] {
+        bucket.set(V, now(0), item(key, "v"), Mode::Set).unwrap();
+    }
+    let branch = bucket.status(V).unwrap().history.newest().id;
+    for key in ["a", "b"] {
+        bucket.delete(V, now(0), key.as_bytes(), None).unwrap();
+    }
+    // The deletion of "a" is forgotten, and nothing happens in its vbucket from now on.
+    bucket.flush_all().unwrap();
+    let rows = disk.len();
+    let large = "x".repeat(1 << 20);
+    for _ in 0..40 {
+        bucket.set(V + 1, now(0), item("other", &large), Mode::Set).unwrap();
+        bucket.flush_all().unwrap();
+    }
+    assert!(disk.len() < rows + 20, "the front has gone");
+    let again = Bucket::open(disk, limits, now(0), 2).unwrap();
+    let at = |seqno| Position {
+        branch,
+        seqno: Seqno(seqno),
+        snapshot_start: Seqno(seqno),
+        snapshot_end: Seqno(seqno),
+        ..Position::default()
+    };
+    let mut stream = again.stream(V, "late", at(2)).unwrap();
+    assert_eq!(stream.try_next().unwrap(), Some(Event::Rollback), "it would keep \"a\" for ever");
+    let mut stream = again.stream(V, "in time", at(3)).unwrap();
+    assert!(matches!(stream.try_next().unwrap(), Some(Event::History(_))));
+}
+
+#[test]
+fn stamps_of_a_producer_may_be_the_greatest_there_are() {
+    let replica = World::open(MemoryEngine::default(), 1);
+    replica.bucket.create(V, now(0), VbucketState::Replica).unwrap();
+    let range = SnapshotRange { start: Seqno(1), end: Seqno(1) };
+    let checkpoint = CheckpointId(1);
+    for event in [
+        Event::Snapshot { checkpoint, range, kind: CheckpointKind::Memory },
+        Event::Item(item("a", "v").with_seqno(Seqno(1)).with_cas(u64::MAX).with_revision(u64::MAX)),
+    ] {
+        replica.bucket.apply(V, now(0), event).unwrap();
+    }
+    replica.bucket.set_state(V, now(0), VbucketState::Active).unwrap();
+    let stored = replica.bucket.set(V, now(0), item("a", "w"), Mode::Cas(u64::MAX)).unwrap();
+    assert_eq!(stored.cas, 1, "0 and the greatest have a meaning of their own");
+    replica.bucket.flush_all().unwrap();
+    let again = replica.after_a_kill();
+    assert!(again.try_set("a", "x").unwrap().cas > stored.cas);
+}
+
+#[test]
+fn numbers_that_nobody_counts_to_are_refused() {
+    let replica = World::open(MemoryEngine::default(), 1);
+    replica.bucket.create(V, now(0), VbucketState::Replica).unwrap();
+    let snapshot = |checkpoint, end| Event::Snapshot {
+        checkpoint: CheckpointId(checkpoint),
+        range: SnapshotRange { start: Seqno(1), end: Seqno(end) },
+        kind: CheckpointKind::Memory,
+    };
+    for event in [snapshot(u64::MAX, 1), snapshot(1, u64::MAX), Event::UpdateStart(CheckpointId(u64::MAX))] {
+        let refused = replica.bucket.apply(V, now(0), event.clone());
+        assert!(matches!(refused, Err(Error::Replication(_))), "{event:?}: {refused:?}");
+    }
+    replica.bucket.apply(V, now(0), snapshot(u64::MAX / 2, u64::MAX / 2)).unwrap();
+    let last = item("a", "v").with_seqno(Seqno(u64::MAX / 2));
+    replica.bucket.apply(V, now(0), Event::Item(last)).unwrap();
+    replica.bucket.set_state(V, now(0), VbucketState::Active).unwrap();
+    replica.set("b", "v");
+    replica.bucket.flush_all().unwrap();
+    replica.check();
+}
+
+#[test]
+fn a_file_that_only_looks_like_a_segment_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Bucket::open(LogEngine::open(folder.path()).unwrap(), BucketLimits::default(), now(0), 1);
+    let bucket = open().unwrap();
+    bucket.create(V, now(0), VbucketState::Active).unwrap();
+    bucket.set(V, now(0), item("a", "v"), Mode::Set).unwrap();
+    bucket.flush_all().unwrap();
+    drop(bucket);
+    let strange = ["0.log", "+1.log", "1.log", "00000000000000001.log", "ffffffffffffffff.log", "notes.log"];
+    for name in strange {
+        std::fs::write(folder.path().join(name), b"CBL1CBL1").unwrap();
+    }
+    assert_eq!(open().unwrap().get(V, now(0), b"a").unwrap().item.value(), b"v");
+    for name in strange {
+        assert_eq!(std::fs::read(folder.path().join(name)).unwrap(), b"CBL1CBL1", "{name}");
+    }
+}
