@@ -38,6 +38,12 @@ pub(crate) struct Arguments {
     run: Option<String>,
 }
 
+/// What can be asked for.
+#[cfg(test)]
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    RUNS.iter().map(|long| long.suite).chain(["fuzz"])
+}
+
 /// Runs everything that was asked for, also after a failure, and then says what failed.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let wanted = |name: &str| arguments.run.as_ref().is_none_or(|run| run == name);

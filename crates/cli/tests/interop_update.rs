@@ -38,9 +38,9 @@ fn still(nodes: &[&Running]) -> Result<String> {
     let mut last = same(nodes)?;
     Deadline::after(WITHIN).wait_for("a list that stays", || {
         let next = same(nodes).ok()?;
-        let stays = next == last;
+        let unchanged = next == last;
         last = next;
-        stays.then(|| last.clone())
+        unchanged.then(|| last.clone())
     })
 }
 
