@@ -1,11 +1,11 @@
-//! Numbers at their ends, limits, and what is forgotten.
+//! Numbers at their ends, limits, and what is easily forgotten.
 
 #![expect(clippy::unwrap_used, reason = "a failure in a test is a panic")]
 
 #[path = "table/world.rs"]
 mod world;
 
-use cuttlebone_bucket::engine::{LogEngine, MemoryEngine};
+use cuttlebone_bucket::engine::{Fault, LogEngine, MemoryEngine};
 use cuttlebone_bucket::{Bucket, BucketLimits, Error, Event, Mode, Position, VbucketState};
 use cuttlebone_checkpoint::{CheckpointId, CheckpointKind, Item, Limits, Seqno, SnapshotRange};
 use world::{V, World, now};
@@ -111,4 +111,20 @@ fn a_file_that_only_looks_like_a_segment_is_left_alone() {
     for name in strange {
         assert_eq!(std::fs::read(folder.path().join(name)).unwrap(), b"CBL1CBL1", "{name}");
     }
+}
+
+#[test]
+fn what_only_the_document_says_is_written_again_after_a_failure() {
+    let world = World::new();
+    world.set("k", "v");
+    world.bucket.flush_all().unwrap();
+    world.bucket.start_update(now(0)).unwrap();
+    world.set("k", "w");
+    world.revert();
+    let reverted = world.bucket.status(V).unwrap().reverted;
+    assert!(reverted.is_some());
+    world.disk.fail_after(0, Fault::Nothing);
+    assert!(matches!(world.bucket.flush(), Err(Error::Engine(_))));
+    world.bucket.flush_all().unwrap();
+    assert_eq!(world.after_a_kill().bucket.status(V).unwrap().reverted, reverted);
 }
