@@ -128,3 +128,33 @@ fn what_only_the_document_says_is_written_again_after_a_failure() {
     world.bucket.flush_all().unwrap();
     assert_eq!(world.after_a_kill().bucket.status(V).unwrap().reverted, reverted);
 }
+
+#[test]
+fn a_replica_that_is_cut_off_in_a_window_that_was_reverted_keeps_nothing_of_it() {
+    let world = World::new();
+    world.set("k", "v");
+    world.bucket.flush_all().unwrap();
+    // Somebody slow holds everything in memory.
+    let _slow = world.bucket.stream(V, "slow", Position::default()).unwrap();
+    world.bucket.start_update(now(0)).unwrap();
+    world.set("a", "in the window");
+    world.set("b", "in the window");
+    world.revert();
+    let replica = World::open(MemoryEngine::default(), 9);
+    replica.bucket.create(V, now(0), VbucketState::Replica).unwrap();
+    let connect = || world.bucket.stream(V, "replica", replica.bucket.position(V).unwrap()).unwrap();
+    let mut stream = connect();
+    while replica.get("a").is_none() {
+        replica.bucket.apply(V, now(0), stream.try_next().unwrap().unwrap()).unwrap();
+    }
+    drop(stream);
+    let mut stream = connect();
+    while let Some(event) = stream.try_next().unwrap() {
+        while replica.bucket.apply(V, now(0), event.clone()).is_err() {
+            replica.bucket.flush_all().unwrap();
+        }
+    }
+    let kept = ["k", "a", "b"].map(|key| replica.get(key));
+    assert_eq!(kept, ["k", "a", "b"].map(|key| world.get(key)));
+    replica.check();
+}
