@@ -158,3 +158,19 @@ fn a_replica_that_is_cut_off_in_a_window_that_was_reverted_keeps_nothing_of_it()
     assert_eq!(kept, ["k", "a", "b"].map(|key| world.get(key)));
     replica.check();
 }
+
+#[test]
+fn what_a_process_gave_out_before_its_first_flush_is_never_given_again() {
+    let first = World::new();
+    first.set("k", "v");
+    first.bucket.flush_all().unwrap();
+    // Each is killed with a mutation of which others may have heard, and which no row shows.
+    let mut given = vec![(first.try_set("k", "w").unwrap().cas, first.bucket.status(V).unwrap().log.open)];
+    let mut process = first;
+    for _ in 0..3 {
+        process = process.after_a_kill();
+        given.push((process.try_set("k", "w").unwrap().cas, process.bucket.status(V).unwrap().log.open));
+    }
+    let ascends = |pair: &[(u64, CheckpointId)]| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1;
+    assert!(given.windows(2).all(ascends), "{given:?}");
+}
