@@ -162,15 +162,19 @@ fn a_replica_that_is_cut_off_in_a_window_that_was_reverted_keeps_nothing_of_it()
 #[test]
 fn what_a_process_gave_out_before_its_first_flush_is_never_given_again() {
     let first = World::new();
-    first.set("k", "v");
     first.bucket.flush_all().unwrap();
-    // Each is killed with a mutation of which others may have heard, and which no row shows.
-    let mut given = vec![(first.try_set("k", "w").unwrap().cas, first.bucket.status(V).unwrap().log.open)];
-    let mut process = first;
+    // Each is killed with mutations and checkpoints of which others may have heard, and which no row shows.
+    let give = |process: &World| {
+        let cas = (0..25).map(|key| process.try_set(&key.to_string(), "v").unwrap().cas).max();
+        (cas, process.bucket.status(V).unwrap().log.open)
+    };
+    let (mut process, mut given) = (first, Vec::new());
     for _ in 0..3 {
+        let before = process.bucket.status(V).unwrap().log.open;
+        given.extend([(None, before), give(&process)]);
         process = process.after_a_kill();
-        given.push((process.try_set("k", "w").unwrap().cas, process.bucket.status(V).unwrap().log.open));
     }
-    let ascends = |pair: &[(u64, CheckpointId)]| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1;
-    assert!(given.windows(2).all(ascends), "{given:?}");
+    let stamps: Vec<_> = given.iter().filter_map(|(cas, _)| *cas).collect();
+    assert!(stamps.is_sorted_by(|one, two| one < two), "{given:?}");
+    assert!(given.is_sorted_by(|one, two| one.1 < two.1), "{given:?}");
 }
