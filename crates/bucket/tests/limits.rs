@@ -1,11 +1,11 @@
-//! Numbers at their ends, limits, and what is forgotten.
+//! Numbers at their ends, limits, and what is easily forgotten.
 
 #![expect(clippy::unwrap_used, reason = "a failure in a test is a panic")]
 
 #[path = "table/world.rs"]
 mod world;
 
-use cuttlebone_bucket::engine::{LogEngine, MemoryEngine};
+use cuttlebone_bucket::engine::{Fault, LogEngine, MemoryEngine};
 use cuttlebone_bucket::{Bucket, BucketLimits, Error, Event, Mode, Position, VbucketState};
 use cuttlebone_checkpoint::{CheckpointId, CheckpointKind, Item, Limits, Seqno, SnapshotRange};
 use world::{V, World, now};
@@ -111,4 +111,70 @@ fn a_file_that_only_looks_like_a_segment_is_left_alone() {
     for name in strange {
         assert_eq!(std::fs::read(folder.path().join(name)).unwrap(), b"CBL1CBL1", "{name}");
     }
+}
+
+#[test]
+fn what_only_the_document_says_is_written_again_after_a_failure() {
+    let world = World::new();
+    world.set("k", "v");
+    world.bucket.flush_all().unwrap();
+    world.bucket.start_update(now(0)).unwrap();
+    world.set("k", "w");
+    world.revert();
+    let reverted = world.bucket.status(V).unwrap().reverted;
+    assert!(reverted.is_some());
+    world.disk.fail_after(0, Fault::Nothing);
+    assert!(matches!(world.bucket.flush(), Err(Error::Engine(_))));
+    world.bucket.flush_all().unwrap();
+    assert_eq!(world.after_a_kill().bucket.status(V).unwrap().reverted, reverted);
+}
+
+#[test]
+fn a_replica_that_is_cut_off_in_a_window_that_was_reverted_keeps_nothing_of_it() {
+    let world = World::new();
+    world.set("k", "v");
+    world.bucket.flush_all().unwrap();
+    // Somebody slow holds everything in memory.
+    let _slow = world.bucket.stream(V, "slow", Position::default()).unwrap();
+    world.bucket.start_update(now(0)).unwrap();
+    world.set("a", "in the window");
+    world.set("b", "in the window");
+    world.revert();
+    let replica = World::open(MemoryEngine::default(), 9);
+    replica.bucket.create(V, now(0), VbucketState::Replica).unwrap();
+    let connect = || world.bucket.stream(V, "replica", replica.bucket.position(V).unwrap()).unwrap();
+    let mut stream = connect();
+    while replica.get("a").is_none() {
+        replica.bucket.apply(V, now(0), stream.try_next().unwrap().unwrap()).unwrap();
+    }
+    drop(stream);
+    let mut stream = connect();
+    while let Some(event) = stream.try_next().unwrap() {
+        while replica.bucket.apply(V, now(0), event.clone()).is_err() {
+            replica.bucket.flush_all().unwrap();
+        }
+    }
+    let kept = ["k", "a", "b"].map(|key| replica.get(key));
+    assert_eq!(kept, ["k", "a", "b"].map(|key| world.get(key)));
+    replica.check();
+}
+
+#[test]
+fn what_a_process_gave_out_before_its_first_flush_is_never_given_again() {
+    let first = World::new();
+    first.bucket.flush_all().unwrap();
+    // Each is killed with mutations and checkpoints of which others may have heard, and which no row shows.
+    let give = |process: &World| {
+        let cas = (0..25).map(|key| process.try_set(&key.to_string(), "v").unwrap().cas).max();
+        (cas, process.bucket.status(V).unwrap().log.open)
+    };
+    let (mut process, mut given) = (first, Vec::new());
+    for _ in 0..3 {
+        let before = process.bucket.status(V).unwrap().log.open;
+        given.extend([(None, before), give(&process)]);
+        process = process.after_a_kill();
+    }
+    let stamps: Vec<_> = given.iter().filter_map(|(cas, _)| *cas).collect();
+    assert!(stamps.is_sorted_by(|one, two| one < two), "{given:?}");
+    assert!(given.is_sorted_by(|one, two| one.1 < two.1), "{given:?}");
 }

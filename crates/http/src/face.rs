@@ -91,6 +91,7 @@ impl Face {
             status,
             registry.clone(),
             mounts.clone(),
+            keeping.clone(),
             sessions.clone(),
             traffic,
             Arc::clone(config),

@@ -97,6 +97,10 @@ pub struct Links {
     pub replicas: bool,
     /// `links.provide`: fresh monitors may synchronise from the copy.
     pub provide: bool,
+    /// `links.backfills_max`: for how many replicas the disk is read at once.
+    pub backfills_max: u32,
+    /// `links.copies_max`: how many monitors synchronise at once.
+    pub copies_max: u32,
 }
 
 /// What is kept.

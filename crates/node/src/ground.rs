@@ -104,6 +104,10 @@ impl Shared {
         }
     }
 
+    pub(crate) fn is_ending(&self) -> bool {
+        *self.phase.borrow() != Phase::Serving
+    }
+
     pub(crate) fn listening(&self, addrs: &EntityAddrs) {
         self.board().listening = Some(addrs.clone());
     }
@@ -183,7 +187,7 @@ impl Shared {
             status.mounts = mounts();
         }
         if let Some(bucket) = &self.bucket {
-            (status.buckets, status.update) = report::of_bucket(bucket, self.disk_error());
+            (status.buckets, status.update) = report::of_bucket(bucket, self.disk_error(), here);
         }
         status
     }
@@ -227,6 +231,11 @@ impl Ground {
     /// The time, as a bucket wants it.
     pub fn now(&self) -> Now {
         now(&self.shared.clock)
+    }
+
+    /// Whether the node has begun to end: who comes now is turned away.
+    pub fn is_ending(&self) -> bool {
+        self.shared.is_ending()
     }
 
     /// Ends when this part has to end.

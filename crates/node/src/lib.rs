@@ -3,6 +3,7 @@
 
 mod announce;
 mod backup;
+mod bound;
 mod builder;
 mod client;
 mod clock;

@@ -189,9 +189,11 @@ impl Work {
         }
         if let Some(Opened { listener, addrs }) = door {
             let over = ground("listener", Phase::Services);
+            let node = Arc::clone(shared);
+            let is_open = move || !node.is_ending();
             let work = async move {
                 tokio::select! {
-                    () = door::receive(listener, addrs, driver_limits(), hosts) => Err(Error::Config("the listener has failed")),
+                    () = door::receive(listener, addrs, driver_limits(), hosts, is_open) => Err(Error::Config("the listener has failed")),
                     () = over.stopping() => Ok(()),
                 }
             };
@@ -308,6 +310,7 @@ async fn flush(shared: &Shared, within: Duration) -> Result<(), Error> {
 /// no more of either are let in: a window completed after the flush would be said to be kept, and be lost.
 async fn drain(shared: &Shared) {
     if let Some(registry) = &shared.registry {
+        registry.seal();
         returned(registry).await;
     }
     if let Some(idle) = give_no_more(shared) {

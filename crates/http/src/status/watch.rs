@@ -7,12 +7,14 @@ use axum::response::Response;
 use cuttlebone_tokens::{HOLDERS_REPORTED_MAX, NameState, Registry};
 use tokio::time::Instant;
 
-use super::{ListenerStatus, ROWS_MAX, Status, TokensStatus};
+use super::{ListenerStatus, ROWS_MAX, Status, TokensStatus, UpdateStage};
 use crate::config::Config;
+use crate::keeping::Keeping;
 use crate::message::{Row, millis};
 use crate::mounts::Mounts;
 use crate::session::Sessions;
 use crate::traffic::Traffic;
+use crate::update;
 
 /// How long one snapshot answers everybody who asks, so that looking at a node is never work for it. What is changed over
 /// the same listener is seen at once.
@@ -28,6 +30,7 @@ struct Inner {
     node: Option<Arc<Snapshot>>,
     registry: Option<Registry>,
     mounts: Option<Mounts>,
+    keeping: Option<Keeping>,
     sessions: Sessions,
     traffic: Arc<Traffic>,
     config: Arc<Config>,
@@ -40,6 +43,7 @@ impl Watch {
         node: Option<Arc<Snapshot>>,
         registry: Option<Registry>,
         mounts: Option<Mounts>,
+        keeping: Option<Keeping>,
         sessions: Sessions,
         traffic: Arc<Traffic>,
         config: Arc<Config>,
@@ -48,6 +52,7 @@ impl Watch {
             node,
             registry,
             mounts,
+            keeping,
             sessions,
             traffic,
             config,
@@ -95,6 +100,10 @@ impl Inner {
         }
         if let Some(mounts) = &self.mounts {
             status.mounts = mounts.rows(&self.config);
+        }
+        if status.update.stage != UpdateStage::Off {
+            let begun_by = self.keeping.as_ref().and_then(Keeping::begun_by);
+            status.update.owner = begun_by.map(|epoch| format!("{} {epoch}", update::NAME));
         }
         status.listener = ListenerStatus {
             connections: self.traffic.open(),

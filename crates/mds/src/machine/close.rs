@@ -112,8 +112,8 @@ impl Client {
             && (session.behind == Behind::Session || !session.was_open && !session.queue.is_empty())
         {
             session.state = State::Wanted;
-            session.was_open = false;
-            session.pushes = 0;
+            // What came in the meantime, by an import for instance, ended with the session as well.
+            self.lose_state(rank);
             self.progress(now, rank);
             return;
         }

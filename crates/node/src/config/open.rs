@@ -11,6 +11,7 @@ use cuttlebone_mounttable::{Limits as TableLimits, Principal, SharedTable, Table
 use cuttlebone_tokens::{EpochStoreError, FileEpochs, Registry, Rules};
 
 use super::{Config, PublishConfig, check};
+use crate::bound::{BACKFILL, PROVIDE};
 use crate::clock::now;
 use crate::{
     BackupConfig, BuildError, Face, Follow, MdsTree, MonSync, Node, NodeBucket, PaceConfig, Provider,
@@ -70,10 +71,10 @@ impl Config {
                 builder = builder.advertise(addrs.clone());
             }
             if links.provide {
-                builder = builder.sink(Provider::new().called(&self.name));
+                builder = builder.sink(Provider::new().called(&self.name).copies_max(links.copies_max));
             }
             if links.replicas {
-                builder = builder.sink(Replicas::new());
+                builder = builder.sink(Replicas::new().backfills_max(links.backfills_max));
             }
         }
         if let Some(monsync) = &self.monsync {
@@ -136,7 +137,10 @@ impl Config {
         };
         let recovery = self.http.as_ref().map_or_else(Default::default, |http| http.lease);
         let rules = Rules { drain_max: tokens.drain, ..Rules::default() };
-        let config = cuttlebone_tokens::Config { rules, recovery, ..cuttlebone_tokens::Config::default() };
+        // Those whom the node itself gives tokens end with it.
+        let local_names = vec![BACKFILL.to_owned(), PROVIDE.to_owned()];
+        let usual = cuttlebone_tokens::Config::default();
+        let config = cuttlebone_tokens::Config { rules, recovery, local_names, ..usual };
         Ok(Registry::open(config, TokioClock::new(), FileEpochs::open(&tokens.dir)?).await?)
     }
 

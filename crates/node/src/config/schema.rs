@@ -22,6 +22,8 @@ pub(super) const KEYS: &[&str] = &[
     "links.advertise",
     "links.replicas",
     "links.provide",
+    "links.backfills_max",
+    "links.copies_max",
     "copy.dir",
     "bucket.dir",
     "bucket.resident_bytes_max",
@@ -180,10 +182,15 @@ fn links(document: &mut Document) -> Option<Links> {
         .map(cuttlebone_wire::EntityAddrs);
     let replicas = document.flag("links.replicas", false);
     let provide = document.flag("links.provide", false);
+    let backfills = document.number("links.backfills_max", 1..17, "replicas");
+    let copies = document.number("links.copies_max", 1..1025, "monitors");
     if listen.is_none() {
         document.missing("links.listen", SOCKET);
     }
-    Some(Links { listen: listen?, advertise, replicas, provide })
+    let small =
+        |number: Option<u64>, default| number.and_then(|it| u32::try_from(it).ok()).unwrap_or(default);
+    let (backfills_max, copies_max) = (small(backfills, 2), small(copies, 4));
+    Some(Links { listen: listen?, advertise, replicas, provide, backfills_max, copies_max })
 }
 
 fn copy(document: &mut Document) -> Option<PathBuf> {

@@ -1,8 +1,21 @@
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use std::sync::Barrier;
 
 use super::*;
 use crate::engine::Rows;
+
+thread_local! {
+    /// What the disk was told by this thread.
+    static DONE: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
+}
+
+pub(super) fn did(what: &'static str) {
+    DONE.with_borrow_mut(|done| done.push(what));
+}
+
+fn done() -> Vec<&'static str> {
+    DONE.take()
+}
 
 /// Lets one write fail.
 #[derive(Debug, Default)]
@@ -140,6 +153,7 @@ fn an_interrupted_commit_is_cut_off_wherever_it_was_interrupted() {
         let engine = LogEngine::open(folder.path()).unwrap();
         assert_eq!(all(&engine).unwrap(), ["one", "two"], "{len} bytes");
         assert_eq!((engine.documents().unwrap(), engine.span().end), (vec![], whole));
+        assert_eq!(std::fs::metadata(path).unwrap().len(), whole, "nothing of it is left");
         write(&engine, &["four"]).unwrap();
         drop(engine);
         assert_eq!(all(&LogEngine::open(folder.path()).unwrap()).unwrap(), ["one", "two", "four"]);
@@ -391,4 +405,33 @@ fn a_reader_waits_for_no_write() {
         writer.join().unwrap();
     });
     assert_eq!(all(&engine).unwrap(), ["one", "two", "three"]);
+}
+
+#[test]
+fn nothing_is_acknowledged_before_the_disk_has_been_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = LogEngine::open(folder.path()).unwrap();
+    assert_eq!(done(), [""; 0]);
+    write(&engine, &["one"]).unwrap();
+    assert_eq!(done(), ["write", "write", "write", "sync", "sync folder"], "a new file, and its name");
+    write(&engine, &["two"]).unwrap();
+    assert_eq!(done(), ["write", "write", "write", "sync"]);
+    for text in ["three", "four"] {
+        engine.writer().current = None;
+        write(&engine, &[text]).unwrap();
+        assert_eq!(done(), ["write", "write", "write", "sync", "sync folder"]);
+    }
+    let before = engine.span().end;
+    engine
+        .apply(&WriteBatch { append: rows(&["five"]), remove_before: before, ..WriteBatch::default() })
+        .unwrap();
+    let removed = ["remove", "sync folder"];
+    assert_eq!(
+        done(),
+        [&["write", "write", "write", "sync"][..], &removed, &removed].concat(),
+        "each for good before the next"
+    );
+    drop(engine);
+    drop(LogEngine::open(folder.path()).unwrap());
+    assert_eq!(done(), ["cut", "sync"], "what is there counts from now on");
 }

@@ -192,3 +192,24 @@ fn an_opening_by_force_says_nothing_of_how_long_it_is_ago() {
     world.session(RANK, SessionOp::RenewCaps, seq);
     assert_eq!(world.client.caps(world.now, Ino::ROOT), CapBits::STAT);
 }
+
+#[test]
+fn what_comes_while_a_wreck_is_cleared_away_is_worth_nothing_in_the_next_session() {
+    let mut world = World::open();
+    world.mkdir("a", 0x1000, true);
+    world.link(RANK, LinkNews::Reset);
+    world.ready(RANK);
+    let mut import = ClientCaps::new(CapOp::Import, Ino(0x1000));
+    import.cap_id = CapId(9);
+    import.caps = CapBits::STAT;
+    import.peer = CapPeer { rank: Rank(1), ..CapPeer::default() };
+    world.tell(RANK, &import, 0);
+    // Wanted again meanwhile, so that another session follows.
+    let tid = world.ask(Call::GetAttr { target: Ino::ROOT.into(), want: CapBits::STAT });
+    world.accept(RANK);
+    world.session(RANK, SessionOp::Close, 0);
+    world.ready(RANK);
+    world.accept(RANK);
+    assert_eq!(world.sent(RANK).last().map(|message| message.tid), Some(tid.0), "there is a session");
+    assert_eq!(world.client.caps(world.now, Ino(0x1000)), CapBits::NONE);
+}
