@@ -46,15 +46,15 @@ fn still(nodes: &[&Running]) -> Result<String> {
 
 fn becomes(node: &Running, expected: &str) -> Result<()> {
     let mut list = String::new();
-    let waited = Deadline::after(WITHIN).wait_for(format!("the model on {}", node.name()), || {
+    let came = Deadline::after(WITHIN).wait_for(format!("the model on {}", node.name()), || {
         list = node.list_crc().ok()?;
         (list == expected).then_some(())
     });
-    waited.with_context(|| {
-        let (found, model) = (list.lines().collect::<Vec<_>>(), expected.lines().collect::<Vec<_>>());
-        let more: Vec<_> = found.iter().filter(|line| !model.contains(line)).take(5).collect();
-        let less: Vec<_> = model.iter().filter(|line| !found.contains(line)).take(5).collect();
-        format!("{} lines, expected {}; too many: {more:?}; missing: {less:?}", found.len(), model.len())
+    came.with_context(|| {
+        let (found, wanted) = (list.lines().collect::<Vec<_>>(), expected.lines().collect::<Vec<_>>());
+        let more: Vec<_> = found.iter().filter(|line| !wanted.contains(line)).take(5).collect();
+        let less: Vec<_> = wanted.iter().filter(|line| !found.contains(line)).take(5).collect();
+        format!("{} lines, expected {}; too many: {more:?}; missing: {less:?}", found.len(), wanted.len())
     })
 }
 

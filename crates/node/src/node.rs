@@ -307,7 +307,7 @@ async fn flush(shared: &Shared, within: Duration) -> Result<(), Error> {
 }
 
 /// Tells every owner and holder to stop, and ends when no token is out and no step of hot reload is running. From then on
-/// no more of either are let in: a window that were completed after the flush would be said to be kept, and be lost.
+/// no more of either are let in: a window completed after the flush would be said to be kept, and be lost.
 async fn drain(shared: &Shared) {
     if let Some(registry) = &shared.registry {
         registry.seal();
