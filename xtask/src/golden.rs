@@ -13,7 +13,8 @@ use crate::{run, setup};
 pub(crate) enum Verb {
     /// Records objects that a real monitor writes, into the folder of recorded objects
     Capture,
-    /// Rewrites the expected texts of table tests; review the diff
+    /// Rewrites what tests expect: texts, first inputs of fuzz targets, and a bucket's store if there is none of this
+    /// version; review the diff
     Bless,
 }
 
@@ -21,7 +22,8 @@ pub(crate) fn run(verb: &Verb) -> Result<()> {
     match verb {
         Verb::Capture => capture(),
         Verb::Bless => {
-            let mut command = run::cargo(["nextest", "run", "--workspace", "-E", "binary(/^tables/)"]);
+            let blessed = "binary(/^(tables|golden)/) | package(cuttlebone-fuzz)";
+            let mut command = run::cargo(["nextest", "run", "--workspace", "-E", blessed]);
             run::step(command.env("CUTTLEBONE_BLESS", "1"))
         }
     }

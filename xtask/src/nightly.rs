@@ -26,6 +26,7 @@ const RUNS: &[Long] = &[
         sizes: &[("CUTTLEBONE_FS_OPS", "20000"), ("CUTTLEBONE_KILLS", "30")],
     },
     Long { suite: "interop", package: Some("cuttlebone-cli"), sizes: &[("CUTTLEBONE_ROUNDS", "100")] },
+    Long { suite: "shuttle", package: None, sizes: &[("CUTTLEBONE_SEEDS", "100000")] },
 ];
 
 /// How long each fuzz target runs, in seconds.
@@ -33,8 +34,14 @@ const FUZZ_SECONDS: u64 = 120;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Which run: sim, crash, model, interop or fuzz; without one, each in turn
+    /// Which run: sim, crash, model, interop, shuttle or fuzz; without one, each in turn
     run: Option<String>,
+}
+
+/// What can be asked for.
+#[cfg(test)]
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    RUNS.iter().map(|long| long.suite).chain(["fuzz"])
 }
 
 /// Runs everything that was asked for, also after a failure, and then says what failed.

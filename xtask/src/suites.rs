@@ -43,11 +43,16 @@ const SUITES: &[Suite] = &[
     },
     Suite { name: "doc", filter: None, peers: false },
     Suite { name: "loom", filter: None, peers: false },
+    Suite { name: SHUTTLE, filter: None, peers: false },
 ];
+
+/// The suite that `all` leaves out: under its `cfg` every dependency is built once more, for two seconds of tests. It runs
+/// once a night.
+const SHUTTLE: &str = "shuttle";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// unit, golden, table, model, sim, crash, fuzz, interop, doc, loom or all
+    /// unit, golden, table, model, sim, crash, fuzz, interop, doc, loom, shuttle, or all but the last
     #[arg(default_value = "all")]
     suite: String,
     /// Only this package
@@ -90,7 +95,8 @@ struct Tally {
 /// Runs one suite, or all of them.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let all = arguments.suite == "all";
-    let chosen: Vec<_> = SUITES.iter().filter(|suite| all || suite.name == arguments.suite).collect();
+    let is_chosen = |suite: &&Suite| suite.name == arguments.suite || all && suite.name != SHUTTLE;
+    let chosen: Vec<_> = SUITES.iter().filter(is_chosen).collect();
     if chosen.is_empty() {
         let names: Vec<_> = SUITES.iter().map(|suite| suite.name).collect();
         bail!("there is no suite {}; there are: {} all", arguments.suite, names.join(" "));
@@ -111,10 +117,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if chosen.iter().any(|suite| suite.name == "doc") {
         doc_tests(arguments, &mut tally)?;
     }
-    if chosen.iter().any(|suite| suite.name == "loom")
-        && arguments.package.as_ref().is_none_or(|package| package == LOOMED)
-    {
-        loom_tests(&mut tally)?;
+    for explored in &EXPLORED {
+        if chosen.iter().any(|suite| suite.name == explored.suite)
+            && arguments.package.as_ref().is_none_or(|package| package == explored.package)
+        {
+            explored.run(arguments, &mut tally)?;
+        }
     }
     if let Some(advice) = advice {
         eprintln!("\nSome of these failures come from programs that are not installed.\n{advice}");
@@ -164,15 +172,26 @@ fn doc_tests(arguments: &Arguments, tally: &mut Tally) -> Result<()> {
     libtest(command, tally)
 }
 
-/// The package whose locks are run under loom.
-const LOOMED: &str = "cuttlebone-tokens";
+/// A package whose shipped locks run under a scheduler that chooses their interleavings; the suite, the test and the `cfg`
+/// have one name.
+struct Explored {
+    suite: &'static str,
+    package: &'static str,
+}
 
-/// Every interleaving of its locks. In a target directory of its own, since `cfg(loom)` changes every dependency.
-fn loom_tests(tally: &mut Tally) -> Result<()> {
-    let mut command =
-        run::cargo(["test", "--package", LOOMED, "--test", "loom", "--target-dir", "target/loom"]);
-    command.env("RUSTFLAGS", "--cfg loom");
-    libtest(command, tally)
+const EXPLORED: [Explored; 2] = [
+    Explored { suite: "loom", package: "cuttlebone-tokens" },
+    Explored { suite: SHUTTLE, package: "cuttlebone-bucket" },
+];
+
+impl Explored {
+    /// In a target directory of its own, since the `cfg` changes every dependency.
+    fn run(&self, arguments: &Arguments, tally: &mut Tally) -> Result<()> {
+        let mut command = run::cargo(["test", "--package", self.package, "--test", self.suite]);
+        command.args(["--target-dir", &format!("target/{}", self.suite)]);
+        command.env("RUSTFLAGS", format!("--cfg {}", self.suite)).envs(arguments.sizes.iter().copied());
+        libtest(command, tally)
+    }
 }
 
 /// Runs what prints `test result: …` and counts.

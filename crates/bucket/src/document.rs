@@ -4,13 +4,14 @@ use bytes::Bytes;
 use cuttlebone_checkpoint::{CheckpointId, Seqno, SnapshotRange};
 use cuttlebone_wire::{DecodeError, Features, Reader, Writer};
 
-use crate::history::{Branch, History};
+use crate::history::{BRANCHES_MAX, Branch, History};
 use crate::vbucket::VbucketState;
 
 /// Version 2 has the snapshot that a replica was receiving. What version 1 wrote is read as if there was none.
 const VERSION: u8 = 2;
 const COMPAT: u8 = 1;
-const BRANCHES_MAX: usize = 64;
+/// Greatest seqno and checkpoint id that a log may begin with: what it counts on from there fits.
+const NUMBER_MAX: u64 = u64::MAX / 2;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Document {
@@ -66,6 +67,22 @@ impl Document {
         r.versioned("document", VERSION, Self::fields).ok().flatten()
     }
 
+    /// One with something in every field.
+    #[cfg(any(test, feature = "__fuzz"))]
+    pub(crate) fn sample() -> Self {
+        Self {
+            state: VbucketState::Replica,
+            generation: 3,
+            seqno: Seqno(4),
+            checkpoint: CheckpointId(5),
+            purged: Seqno(6),
+            cas: 7,
+            history: History::new(Branch { id: 8, from: Seqno(9) }),
+            reverted: Some((CheckpointId(10), Seqno(11), Seqno(12))),
+            snapshot: SnapshotRange { start: Seqno(13), end: Seqno(14) },
+        }
+    }
+
     fn fields(r: &mut Reader<'_>, version: u8) -> Result<Option<Self>, DecodeError> {
         let state = VbucketState::from_number(r.u8("state")?);
         let generation = r.u32("generation")?;
@@ -83,7 +100,7 @@ impl Document {
         if version >= 2 {
             snapshot = SnapshotRange { start: Seqno(r.u64("start")?), end: Seqno(r.u64("end")?) };
         }
-        let history = History::from_branches(branches);
+        let history = History::from_branches(branches).filter(|_| seqno.0.max(checkpoint.0) <= NUMBER_MAX);
         Ok(state.zip(history).map(|(state, history)| Self {
             state,
             generation,
@@ -104,23 +121,27 @@ mod tests {
 
     #[test]
     fn a_document_comes_back_and_a_damaged_one_does_not() {
-        let document = Document {
-            state: VbucketState::Replica,
-            generation: 3,
-            seqno: Seqno(4),
-            checkpoint: CheckpointId(5),
-            purged: Seqno(6),
-            cas: 7,
-            history: History::new(Branch { id: 8, from: Seqno(9) }),
-            reverted: Some((CheckpointId(10), Seqno(11), Seqno(12))),
-            snapshot: SnapshotRange { start: Seqno(3), end: Seqno(13) },
-        };
-        let bytes = document.encode();
-        assert_eq!(Document::decode(&bytes), Some(document));
+        let bytes = Document::sample().encode();
+        assert_eq!(Document::decode(&bytes), Some(Document::sample()));
         for bit in 0..bytes.len() * 8 {
             let mut damaged = bytes.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(Document::decode(&damaged), None, "bit {bit}");
         }
+    }
+
+    #[test]
+    fn a_document_with_numbers_or_branches_that_nobody_writes_is_none() {
+        let last = NUMBER_MAX + 1;
+        let seqno = Document { seqno: Seqno(last), ..Document::sample() };
+        let checkpoint = Document { checkpoint: CheckpointId(last), ..Document::sample() };
+        for document in [seqno, checkpoint] {
+            assert_eq!(Document::decode(&document.encode()), None, "{document:?}");
+        }
+        let branch = |id| Branch { id, from: Seqno(id) };
+        let history = History::from_branches((1..=25).rev().map(branch).collect()).unwrap();
+        let full = Document { history, ..Document::sample() };
+        assert_eq!(Document::decode(&full.encode()), Some(full));
+        assert_eq!(History::from_branches((1..=26).rev().map(branch).collect()), None);
     }
 }

@@ -1,5 +1,3 @@
-use core::num::TryFromIntError;
-
 use cuttlebone_checkpoint::{ItemError, LimitError};
 
 use crate::engine::EngineError;
@@ -148,10 +146,4 @@ pub enum OpenError {
         /// Which one.
         vbucket: u16,
     },
-}
-
-impl From<TryFromIntError> for Error {
-    fn from(_: TryFromIntError) -> Self {
-        Self::Misuse("a length does not fit")
-    }
 }

@@ -11,7 +11,8 @@ use crate::sync::{Arc, Condvar, Mutex, PoisonError, lock};
 
 type Key = (VbucketId, Box<[u8]>);
 
-/// Keys whose values are to be read, oldest first; each once, whoever wants it.
+/// Keys whose values are to be read, oldest first; each once, whoever wants it. Those who want one are limited, not the keys,
+/// since there are as many keys at most; one who gives up keeps its place until the key is read.
 pub(crate) struct Fetches {
     queue: Mutex<Queue>,
     wake: Condvar,
@@ -28,6 +29,7 @@ impl fmt::Debug for Fetches {
 struct Queue {
     order: VecDeque<Key>,
     wanted_by: BTreeMap<Key, Vec<Arc<Seat>>>,
+    seats: usize,
     readers: usize,
     stopping: bool,
 }
@@ -78,10 +80,11 @@ impl Fetches {
             return Ok(false);
         }
         let key = (vbucket, Box::from(key));
-        let is_new = !queue.wanted_by.contains_key(&key);
-        if is_new && queue.wanted_by.len() >= self.limit {
+        if queue.seats >= self.limit {
             return Err(Error::TooManyParked { limit: self.limit });
         }
+        queue.seats += 1;
+        let is_new = !queue.wanted_by.contains_key(&key);
         *lock(&seat.0) = Sitting::Waiting(None);
         if is_new {
             queue.order.push_back(key.clone());
@@ -125,7 +128,12 @@ impl Fetches {
 
     /// The value of `key` is there, or the disk failed. One of those who want it is told why; the others ask again.
     fn serve(&self, key: &Key, outcome: Result<(), Error>) {
-        let seats = lock(&self.queue).wanted_by.remove(key).unwrap_or_default();
+        let seats = {
+            let mut queue = lock(&self.queue);
+            let seats = queue.wanted_by.remove(key).unwrap_or_default();
+            queue.seats -= seats.len();
+            seats
+        };
         let mut outcomes = core::iter::once(outcome).chain(core::iter::repeat_with(|| Ok(())));
         for seat in seats {
             seat.serve(outcomes.next().unwrap_or(Ok(())));

@@ -15,6 +15,8 @@ const MARK_SLICE: usize = 64;
 /// it writes, so that the front goes faster than the end comes.
 const CLEAN_BYTES: u64 = 1024 * 1024;
 const CLEAN_TIMES: u64 = 2;
+/// Bytes of mutations that one flush takes from a vbucket, about: it takes whole checkpoints, and one at least.
+const TAKE_BYTES: usize = 32 * 1024 * 1024;
 /// Void bytes that are not worth cleaning.
 const VOID_BYTES: u64 = 8 * 1024 * 1024;
 
@@ -147,7 +149,7 @@ impl<E: Engine> Bucket<E> {
         batch: &mut WriteBatch,
         flushed: &mut Flushed,
     ) -> Result<Option<Share>, Error> {
-        let limit = FetchLimit { elements: room, bytes: 32 << 20, stop: Stop::AfterCheckpoint };
+        let limit = FetchLimit { elements: room, bytes: TAKE_BYTES, stop: Stop::AfterCheckpoint };
         let (id, generation, flush, document) = {
             let mut vbucket = vbucket.lock();
             let flush = vbucket.log.take(limit)?;

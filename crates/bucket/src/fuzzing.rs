@@ -1,10 +1,8 @@
 //! What fuzz targets reach. Not part of the API.
 
-use cuttlebone_checkpoint::{CheckpointId, Item, Seqno, SnapshotRange};
+use cuttlebone_checkpoint::Item;
 
 use crate::document::Document;
-use crate::history::{Branch, History};
-use crate::vbucket::VbucketState;
 use crate::{engine, record};
 
 /// Reads any bytes as a segment of a log.
@@ -36,17 +34,6 @@ pub fn seeds() -> [(&'static str, Vec<u8>); 3] {
     if let Ok(item) = Item::set(b"key", b"value") {
         record::encode(&mut row, 3, 5, &item.with_flags(7).with_expiry(9).with_cas(11));
     }
-    let document = Document {
-        state: VbucketState::Replica,
-        generation: 3,
-        seqno: Seqno(4),
-        checkpoint: CheckpointId(5),
-        purged: Seqno(6),
-        cas: 7,
-        history: History::new(Branch { id: 8, from: Seqno(9) }),
-        reverted: Some((CheckpointId(10), Seqno(11), Seqno(12))),
-        snapshot: SnapshotRange { start: Seqno(13), end: Seqno(14) },
-    };
     let segment = engine::fuzzing::sample(0x1000, &[&row, b"", &row], 2);
-    [("bucket_document", document.encode()), ("bucket_row", row), ("bucket_segment", segment)]
+    [("bucket_document", Document::sample().encode()), ("bucket_row", row), ("bucket_segment", segment)]
 }

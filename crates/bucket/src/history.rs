@@ -1,7 +1,7 @@
 use cuttlebone_checkpoint::{CheckpointId, Seqno};
 
 /// Branches that are remembered. Whoever is older than the oldest starts anew.
-const BRANCHES_MAX: usize = 25;
+pub(crate) const BRANCHES_MAX: usize = 25;
 
 /// A point at which a history began to be its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

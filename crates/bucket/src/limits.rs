@@ -15,7 +15,7 @@ pub struct BucketLimits {
     pub parked_max: usize,
     /// Those who wait for something to become durable, for each vbucket.
     pub waiters_max: usize,
-    /// Keys whose values are being read for those who must not block, in all vbuckets.
+    /// Operations that wait for a value from the disk, in all vbuckets.
     pub fetches_max: usize,
     /// Rows in one commit, about: a flush takes whole checkpoints.
     pub flush_rows: u64,

@@ -14,7 +14,7 @@ const LOCK_MAX: Duration = Duration::from_secs(30);
 /// How long a key is held unless told otherwise.
 const LOCK_DEFAULT: Duration = Duration::from_secs(15);
 /// The CAS that readers of a held key see.
-const LOCKED_CAS: u64 = u64::MAX;
+pub(crate) const LOCKED_CAS: u64 = u64::MAX;
 /// How often a value is looked for whose row moves on the disk meanwhile.
 const FETCHES_MAX: u32 = 8;
 

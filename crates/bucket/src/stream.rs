@@ -15,8 +15,9 @@ use crate::sync::{Arc, Cell};
 use crate::vbucket::Vbucket;
 use crate::{Error, record};
 
-/// Rows that a backfill reads at a time.
+/// Rows that a backfill reads at a time, and bytes of them, after which it reads no more.
 const BACKFILL_SLICE: usize = 256;
+const BACKFILL_BYTES: usize = 1024 * 1024;
 
 /// What a producer tells a consumer, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,6 +205,11 @@ impl<E: Engine> ReplicationStream<E> {
         }
     }
 
+    /// Whether what comes next is read from the disk, since it is no longer in memory.
+    pub const fn is_backfill(&self) -> bool {
+        self.backfill.is_some()
+    }
+
     /// How many events were returned.
     pub const fn events(&self) -> u64 {
         self.events
@@ -254,12 +260,17 @@ impl<E: Engine> ReplicationStream<E> {
 
     fn read_rows(&mut self) -> Result<(), Error> {
         let Some(backfill) = &mut self.backfill else { return Ok(()) };
+        let mut bytes_read = 0;
         for _ in 0..BACKFILL_SLICE {
+            if bytes_read >= BACKFILL_BYTES {
+                return Ok(());
+            }
             let Some((seqno, row)) = backfill.rows.next() else {
                 self.backfill = None;
                 return Ok(());
             };
             let bytes = backfill.snapshot.row(row)?.ok_or(Error::Corrupt { address: row.address })?;
+            bytes_read += bytes.len();
             let item = record::decode(&bytes).ok_or(Error::Corrupt { address: row.address })?.item;
             if item.seqno() != seqno {
                 return Err(Error::Corrupt { address: row.address });

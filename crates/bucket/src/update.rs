@@ -15,7 +15,8 @@ use crate::vbucket::{Vbucket, VbucketState};
 
 /// Keys that are restored under one hold of a vbucket's lock.
 const REVERT_SLICE: usize = 1024;
-/// Flushes before a revert gives up: each commits at least one checkpoint, so this is for a disk that keeps failing.
+/// Flushes before a revert gives up. Each commits at least one checkpoint or fails, so there are fewer, unless flushing is
+/// paused and resumed by others all the time.
 const DRAINS_MAX: u32 = 1_000_000;
 
 /// The figures of hot reload.
@@ -30,6 +31,10 @@ pub struct UpdateStats {
     pub reverted_deletes: u64,
     /// Reverts that had to be refused because the disk was behind.
     pub revert_failed: u64,
+    /// Windows that were completed.
+    pub completed: u64,
+    /// Windows that were reverted.
+    pub reverted: u64,
     /// How long reverts took, one sample for each vbucket: the n-th counts those below 2^n microseconds.
     pub revert_micros: [u64; 32],
 }
@@ -81,6 +86,7 @@ impl<E: Engine> Bucket<E> {
             vbucket.window.clear();
         }
         drop(own);
+        self.count_update(|stats| stats.completed += 1);
         self.signal().poke();
         Ok(())
     }
@@ -126,6 +132,7 @@ impl<E: Engine> Bucket<E> {
             let took = between().at - start;
             self.count_update(|stats| stats.sample(took));
         }
+        self.count_update(|stats| stats.reverted += 1);
         Ok(())
     }
 

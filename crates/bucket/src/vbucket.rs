@@ -9,6 +9,7 @@ use cuttlebone_machine::Instant;
 use crate::bucket::Now;
 use crate::document::Document;
 use crate::history::{Branch, History};
+use crate::operations::LOCKED_CAS;
 use crate::persisted::{Undone, Waiters};
 use crate::table::{Disk, Entry, Hold, Meta, Table};
 use crate::{BucketLimits, Error};
@@ -134,7 +135,7 @@ impl Vbucket {
             log: ChangeLog::new(now.at, start, Durability::Persisted, limits.log, chance())?,
             table: Table::default(),
             history,
-            cas: cas + CAS_STRIDE,
+            cas: cas.wrapping_add(CAS_STRIDE),
             purged,
             tombstones: VecDeque::new(),
             window: HashMap::new(),
@@ -206,10 +207,21 @@ impl Vbucket {
     pub(crate) fn write(&mut self, now: Now, item: Item) -> Result<Meta, Error> {
         let old = self.table.look(item.key(), Entry::meta);
         self.make_room(item.body_bytes())?;
-        let revision = old.map_or(1, |meta| meta.revision + 1);
-        self.log.queue(now.at, item.with_cas(self.cas + 1).with_revision(revision))?;
-        self.cas += 1;
+        // A producer may have given any.
+        let revision = old.map_or(1, |meta| meta.revision.wrapping_add(1));
+        let cas = self.next_cas();
+        self.log.queue(now.at, item.with_cas(cas).with_revision(revision))?;
+        self.cas = cas;
         self.applied(old)
+    }
+
+    /// A stamp that no key has. After the last one it goes on from the first, and leaves out those with a meaning: 0, and what
+    /// readers of a held key see.
+    const fn next_cas(&self) -> u64 {
+        match self.cas.wrapping_add(1) {
+            0 | LOCKED_CAS => 1,
+            cas => cas,
+        }
     }
 
     /// The log has a new mutation: now the table, and what hot reload has to know.
@@ -275,6 +287,9 @@ impl Vbucket {
                 if self.table.look(&key, gone) == Some(true) {
                     self.table.remove(&key);
                     self.purged = self.purged.max(seqno);
+                    // On the disk before the deletion's row goes, also if nothing else happens here: a replica without it
+                    // would be told of nothing.
+                    self.unsaved = true;
                 }
             }
         }
@@ -320,8 +335,8 @@ impl Vbucket {
     /// Lets nobody else change a key for a while, and gives it the stamp that its holder has to show.
     pub(crate) fn hold(&mut self, key: &[u8], until: Instant) -> u64 {
         self.remember(key);
-        self.cas += 1;
-        let cas = self.cas;
+        let cas = self.next_cas();
+        self.cas = cas;
         self.table.update(key, |entry| entry.hold = Some(Box::new(Hold { until, cas })));
         cas
     }

@@ -1,15 +1,18 @@
-//! Interleavings of the shipped locks, chosen by a scheduler:
-//! `RUSTFLAGS="--cfg shuttle" cargo test -p cuttlebone-bucket --test shuttle --release`.
+//! Interleavings of the shipped locks, chosen by a scheduler: `cargo xtask test shuttle`.
 //!
 //! `CUTTLEBONE_SEEDS=<n>` tries that many of each scene. A deadlock is found as one.
 #![cfg(shuttle)]
 #![expect(clippy::unwrap_used, reason = "a failure in a test is a panic")]
 
+#[path = "table/follow.rs"]
+mod follow;
+
 use std::collections::BTreeMap;
 
 use cuttlebone_bucket::engine::{Fault, MemoryEngine};
-use cuttlebone_bucket::{Bucket, BucketLimits, Error, Event, Goal, Mode, Now, VbucketState};
+use cuttlebone_bucket::{Bucket, BucketLimits, Error, Goal, Mode, Now, VbucketState};
 use cuttlebone_checkpoint::{Item, Limits, Seqno};
+use follow::follow;
 use shuttle::future::block_on;
 use shuttle::sync::Arc;
 use shuttle::sync::atomic::{AtomicBool, Ordering};
@@ -50,36 +53,6 @@ fn contents(bucket: &Bucket<MemoryEngine>) -> BTreeMap<String, Vec<u8>> {
     let keys = ["a0", "a1", "b0", "b1"];
     let value = |key: &str| bucket.peek(V, key.as_bytes()).ok().map(|found| found.item.value().to_vec());
     keys.into_iter().filter_map(|key| value(key).map(|value| (key.into(), value))).collect()
-}
-
-/// Applies what comes until the producer is done and nothing is left.
-fn follow(producer: &Bucket<MemoryEngine>, replica: &Bucket<MemoryEngine>, name: &str, done: &AtomicBool) {
-    let connect = || producer.stream(V, name, replica.position(V).unwrap()).unwrap();
-    let (mut stream, mut last) = (connect(), Seqno(0));
-    loop {
-        let finishing = done.load(Ordering::SeqCst);
-        match stream.try_next() {
-            Ok(Some(event)) => {
-                match &event {
-                    Event::Item(item) => {
-                        assert!(item.seqno() > last, "{} after {last}", item.seqno());
-                        last = item.seqno();
-                    }
-                    Event::Rollback => last = Seqno(0),
-                    _ => {}
-                }
-                while let Err(error) = replica.apply(V, now(), event.clone()) {
-                    assert!(error.is_retryable(), "{event:?}: {error:?}");
-                    replica.flush().unwrap();
-                }
-                stream.acknowledge(stream.events());
-            }
-            Ok(None) if finishing => return,
-            Ok(None) => thread::yield_now(),
-            Err(Error::StreamOver) => stream = connect(),
-            Err(error) => panic!("{error}"),
-        }
-    }
 }
 
 #[test]
@@ -123,7 +96,8 @@ fn writers_cursors_flusher_waiters_and_hot_reload_agree() {
         };
         let followers = ["one", "two"].iter().zip(&replicas).map(|(name, replica)| {
             let (bucket, replica, done) = (bucket.clone(), replica.clone(), Arc::clone(&done));
-            thread::spawn(move || follow(&bucket, &replica, name, &done))
+            let is_done = move || done.load(Ordering::SeqCst);
+            thread::spawn(move || follow(&bucket, &replica, V, name, is_done, thread::yield_now))
         });
         let followers: Vec<_> = followers.collect();
         for writer in writers {

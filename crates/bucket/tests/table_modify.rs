@@ -192,3 +192,23 @@ fn the_holders_stamp_stays_the_keys_when_the_time_is_over() {
     assert!(matches!(world.bucket.set(V, now(30), item("k", "w"), Mode::Cas(before)), Err(Error::Exists)));
     world.bucket.set(V, now(30), item("k", "w"), Mode::Cas(held.cas)).unwrap();
 }
+
+#[test]
+fn what_a_revert_brings_back_has_its_stamp_before_anybody_has_looked() {
+    let world = World::new();
+    let stamps = ["changed", "deleted", "evicted"].map(|key| {
+        world.set(key, "v");
+        world.bucket.get(V, now(0), key.as_bytes()).unwrap().cas
+    });
+    world.bucket.flush_all().unwrap();
+    world.bucket.evict(V, now(0), b"evicted").unwrap();
+    world.bucket.start_update(now(0)).unwrap();
+    world.set("changed", "in the window");
+    world.delete("deleted");
+    world.revert();
+    for (key, cas) in ["changed", "deleted", "evicted"].into_iter().zip(stamps) {
+        let other = world.bucket.set(V, now(0), item(key, "w"), Mode::Cas(cas + 1));
+        assert!(matches!(other, Err(Error::Exists)), "{key}: {other:?}");
+        world.bucket.set(V, now(0), item(key, "w"), Mode::Cas(cas)).unwrap();
+    }
+}

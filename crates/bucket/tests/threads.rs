@@ -3,13 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "a failure in a test is a panic")]
 #![expect(clippy::disallowed_methods, reason = "a soak ends by the clock")]
 
+#[path = "table/follow.rs"]
+mod follow;
+
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use cuttlebone_bucket::engine::MemoryEngine;
-use cuttlebone_bucket::{Bucket, BucketLimits, Error, Event, Mode, Now, VbucketState};
-use cuttlebone_checkpoint::{Item, Limits, Seqno};
+use cuttlebone_bucket::{Bucket, BucketLimits, Mode, Now, VbucketState};
+use cuttlebone_checkpoint::{Item, Limits};
+use follow::follow;
 use futures::executor::block_on;
 
 const V: u16 = 0;
@@ -31,38 +35,6 @@ fn contents(bucket: &Bucket<MemoryEngine>) -> BTreeMap<String, Vec<u8>> {
     let keys = (0..WRITERS).flat_map(|writer| (0..KEYS).map(move |key| format!("{writer}:{key}")));
     keys.filter_map(|key| bucket.peek(V, key.as_bytes()).ok().map(|found| (key, found.item.value().to_vec())))
         .collect()
-}
-
-/// Applies what comes until the producer is done and nothing is left. Seqnos only grow.
-fn follow(producer: &Bucket<MemoryEngine>, replica: &Bucket<MemoryEngine>, name: &str, done: &AtomicBool) {
-    let now = Now::default();
-    let connect = || producer.stream(V, name, replica.position(V).unwrap()).unwrap();
-    let mut stream = connect();
-    let mut last = Seqno(0);
-    loop {
-        let finishing = done.load(Ordering::Acquire);
-        match stream.try_next() {
-            Ok(Some(event)) => {
-                match &event {
-                    Event::Item(item) => {
-                        assert!(item.seqno() > last, "{} after {last}", item.seqno());
-                        last = item.seqno();
-                    }
-                    Event::Rollback => last = Seqno(0),
-                    _ => {}
-                }
-                while let Err(error) = replica.apply(V, now, event.clone()) {
-                    assert!(error.is_retryable(), "{event:?}: {error:?}");
-                    replica.flush().unwrap();
-                }
-                stream.acknowledge(stream.events());
-            }
-            Ok(None) if finishing => return,
-            Ok(None) => std::thread::yield_now(),
-            Err(Error::StreamOver) => stream = connect(),
-            Err(error) => panic!("{error}"),
-        }
-    }
 }
 
 /// Each writer owns its keys and counts up, so that the value of a key tells which write it is.
@@ -100,6 +72,7 @@ fn h18_memory_disk_and_replicas_agree_whatever_happens_at_once() {
         let (first, _) = open(VbucketState::Replica, 1000 + round);
         let (second, second_disk) = open(VbucketState::Replica, 2000 + round);
         let (written, done) = (AtomicBool::new(false), AtomicBool::new(false));
+        let is_done = || done.load(Ordering::Acquire);
         std::thread::scope(|scope| {
             let writers: Vec<_> = (0..WRITERS)
                 .map(|writer| {
@@ -129,8 +102,8 @@ fn h18_memory_disk_and_replicas_agree_whatever_happens_at_once() {
                     }
                 }
             });
-            scope.spawn(|| follow(&bucket, &first, "first", &done));
-            scope.spawn(|| follow(&bucket, &second, "second", &done));
+            scope.spawn(|| follow(&bucket, &first, V, "first", is_done, std::thread::yield_now));
+            scope.spawn(|| follow(&bucket, &second, V, "second", is_done, std::thread::yield_now));
             for writer in writers {
                 writer.join().unwrap();
             }

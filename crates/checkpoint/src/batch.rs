@@ -1,5 +1,6 @@
-use alloc::sync::Arc;
 use alloc::vec::Vec;
+
+use triomphe::Arc;
 
 use crate::checkpoint::Checkpoint;
 use crate::slots::{Chunk, Slot};

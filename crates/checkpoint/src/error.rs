@@ -46,7 +46,7 @@ pub enum Error {
         /// Where the snapshot ends.
         end: Seqno,
     },
-    /// The producer changed the kind of a checkpoint, or made its range shorter.
+    /// The producer changed the kind of a checkpoint, made its range shorter, or gave it a number that nobody counts to.
     #[error("the snapshot of checkpoint {0} contradicts itself")]
     Contradiction(CheckpointId),
     /// The producer completes or reverts a window that we have not seen begin; its stream has to start anew.

@@ -1,8 +1,7 @@
-use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::fmt;
 
 use cuttlebone_machine::Instant;
+use triomphe::{Arc, ThinArc};
 
 use crate::{CheckpointId, Seqno};
 
@@ -27,20 +26,21 @@ pub enum Op {
 /// stamp of an item that has clones copies it.
 #[derive(Clone)]
 pub struct Item {
-    /// Stamps, key, value.
-    body: Arc<[u8]>,
+    /// Stamps, then key and value.
+    body: ThinArc<Stamps, u8>,
 }
 
-// Where the stamps lie at the front of the allocation, little-endian.
-const SEQNO: usize = 0;
-const CAS: usize = 8;
-const REVISION: usize = 16;
-const QUEUED_AT: usize = 24;
-const FLAGS: usize = 32;
-const EXPIRY: usize = 36;
-const KEY_LEN: usize = 40;
-const OP: usize = 42;
-const STAMPS_BYTES: usize = 43;
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamps {
+    seqno: Seqno,
+    cas: u64,
+    revision: u64,
+    queued_at: Instant,
+    flags: u32,
+    expiry: u32,
+    key_len: u16,
+    op: Op,
+}
 
 /// A key or a value that no item can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,7 +76,17 @@ impl Item {
         if value.len() > VALUE_BYTES_MAX {
             return Err(ItemError::ValueTooLong { bytes: value.len() });
         }
-        Ok(Self { body: joined(op, key_len, key, value) })
+        let stamps = Stamps {
+            seqno: Seqno(0),
+            cas: 0,
+            revision: 0,
+            queued_at: Instant::ZERO,
+            flags: 0,
+            expiry: 0,
+            key_len,
+            op,
+        };
+        Ok(Self { body: joined(stamps, key, value) })
     }
 
     /// A mutation that gives `key` a value.
@@ -100,147 +110,132 @@ impl Item {
     /// The same with a compare-and-swap stamp.
     #[must_use]
     pub fn with_cas(mut self, cas: u64) -> Self {
-        self.put(CAS, cas.to_le_bytes());
+        self.change(|stamps| stamps.cas = cas);
         self
     }
 
     /// The same with flags, which mean something to the client only.
     #[must_use]
     pub fn with_flags(mut self, flags: u32) -> Self {
-        self.put(FLAGS, flags.to_le_bytes());
+        self.change(|stamps| stamps.flags = flags);
         self
     }
 
     /// The same with the wall-clock second after which the key counts as gone; 0 for never.
     #[must_use]
     pub fn with_expiry(mut self, expiry: u32) -> Self {
-        self.put(EXPIRY, expiry.to_le_bytes());
+        self.change(|stamps| stamps.expiry = expiry);
         self
     }
 
     /// The same with the revision of its key: how many mutations the key has had.
     #[must_use]
     pub fn with_revision(mut self, revision: u64) -> Self {
-        self.put(REVISION, revision.to_le_bytes());
+        self.change(|stamps| stamps.revision = revision);
         self
     }
 
     /// The same with a seqno that a producer gave it; for replicas and for stores that read items back.
     #[must_use]
     pub fn with_seqno(mut self, seqno: Seqno) -> Self {
-        self.put(SEQNO, seqno.0.to_le_bytes());
+        self.change(|stamps| stamps.seqno = seqno);
         self
     }
 
     /// Whether it sets or deletes.
     pub fn op(&self) -> Op {
-        if self.body.get(OP) == Some(&0) { Op::Set } else { Op::Delete }
+        self.stamps().op
     }
 
     /// The key.
     pub fn key(&self) -> &[u8] {
-        self.body.get(STAMPS_BYTES..STAMPS_BYTES + self.key_len()).unwrap_or_default()
+        self.body.slice.get(..self.key_len()).unwrap_or_default()
     }
 
     /// The value; empty for a deletion.
     pub fn value(&self) -> &[u8] {
-        self.body.get(STAMPS_BYTES + self.key_len()..).unwrap_or_default()
+        self.body.slice.get(self.key_len()..).unwrap_or_default()
     }
 
     /// Its place in the order of the partition; 0 before it is queued.
     pub fn seqno(&self) -> Seqno {
-        Seqno(u64::from_le_bytes(self.at(SEQNO)))
+        self.stamps().seqno
     }
 
     /// The compare-and-swap stamp.
     pub fn cas(&self) -> u64 {
-        u64::from_le_bytes(self.at(CAS))
+        self.stamps().cas
     }
 
     /// The revision of its key.
     pub fn revision(&self) -> u64 {
-        u64::from_le_bytes(self.at(REVISION))
+        self.stamps().revision
     }
 
     /// The client's flags.
     pub fn flags(&self) -> u32 {
-        u32::from_le_bytes(self.at(FLAGS))
+        self.stamps().flags
     }
 
     /// The wall-clock second after which the key counts as gone; 0 for never.
     pub fn expiry(&self) -> u32 {
-        u32::from_le_bytes(self.at(EXPIRY))
+        self.stamps().expiry
     }
 
     /// Since when the key waits for persistence: an overwrite of an item that has not been persisted inherits it.
     pub fn queued_at(&self) -> Instant {
-        Instant::from_nanos(u64::from_le_bytes(self.at(QUEUED_AT)))
+        self.stamps().queued_at
+    }
+
+    fn stamps(&self) -> &Stamps {
+        &self.body.header.header
     }
 
     fn key_len(&self) -> usize {
-        usize::from(u16::from_le_bytes(self.at(KEY_LEN)))
+        usize::from(self.stamps().key_len)
     }
 
-    /// Every body has its stamps, so this finds them.
-    fn at<const N: usize>(&self, offset: usize) -> [u8; N] {
-        self.body.get(offset..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
-    }
-
-    fn put<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) {
-        if let Some(field) = Arc::make_mut(&mut self.body).get_mut(offset..offset + N) {
-            field.copy_from_slice(&bytes);
+    fn change(&mut self, change: impl FnOnce(&mut Stamps)) {
+        let mut stamps = *self.stamps();
+        change(&mut stamps);
+        let changed = self
+            .body
+            .with_arc_mut(|body| Arc::get_mut(body).map(|body| *body.header_mut() = stamps).is_some());
+        if !changed {
+            self.body = ThinArc::from_header_and_slice(stamps, &self.body.slice);
         }
     }
 
-    /// Bytes of the shared allocation, reference counts included.
+    /// Bytes of the shared allocation, with its count of references.
     pub fn body_bytes(&self) -> usize {
-        self.body.len() + ARC_HEADER_BYTES
+        HEAD_BYTES + self.body.slice.len()
     }
 
     pub(crate) fn stamp(&mut self, seqno: Seqno, queued_at: Instant) {
-        let body = Arc::make_mut(&mut self.body);
-        for (offset, stamp) in [(SEQNO, seqno.0), (QUEUED_AT, queued_at.as_nanos())] {
-            if let Some(field) = body.get_mut(offset..offset + 8) {
-                field.copy_from_slice(&stamp.to_le_bytes());
-            }
-        }
-    }
-
-    /// Inherits the time since when its key waits.
-    pub(crate) fn inherit(&mut self, queued_at: Instant) {
-        self.put(QUEUED_AT, queued_at.as_nanos().to_le_bytes());
+        self.change(|stamps| (stamps.seqno, stamps.queued_at) = (seqno, queued_at));
     }
 }
 
-/// The two counts in front of what an `Arc` shares.
-const ARC_HEADER_BYTES: usize = 16;
+/// What lies before key and value: the count of references, the stamps, the length of both.
+const HEAD_BYTES: usize = size_of::<usize>() + size_of::<Stamps>() + size_of::<usize>();
 
-fn joined(op: Op, key_len: u16, key: &[u8], value: &[u8]) -> Arc<[u8]> {
-    let mut stamps = [0; STAMPS_BYTES];
-    let [low, high] = key_len.to_le_bytes();
-    (stamps[KEY_LEN], stamps[KEY_LEN + 1], stamps[OP]) = (low, high, u8::from(op == Op::Delete));
-    let len = STAMPS_BYTES + key.len() + value.len();
+fn joined(stamps: Stamps, key: &[u8], value: &[u8]) -> ThinArc<Stamps, u8> {
+    let len = key.len() + value.len();
     let mut stack = [0; STACK_BODY_BYTES];
     if let Some(body) = stack.get_mut(..len) {
-        let (head, rest) = body.split_at_mut(STAMPS_BYTES);
-        let (middle, tail) = rest.split_at_mut(key.len());
-        head.copy_from_slice(&stamps);
-        middle.copy_from_slice(key);
+        let (head, tail) = body.split_at_mut(key.len());
+        head.copy_from_slice(key);
         tail.copy_from_slice(value);
-        return Arc::from(&*body);
+        return ThinArc::from_header_and_slice(stamps, body);
     }
-    let mut body = Vec::with_capacity(len);
-    body.extend_from_slice(&stamps);
-    body.extend_from_slice(key);
-    body.extend_from_slice(value);
-    Arc::from(body)
+    ThinArc::from_header_and_slice(stamps, &[key, value].concat())
 }
 
 /// Two items are equal when a consumer could not tell them apart; when they were queued does not count.
 impl PartialEq for Item {
     fn eq(&self, other: &Self) -> bool {
-        self.body.get(..QUEUED_AT) == other.body.get(..QUEUED_AT)
-            && self.body.get(FLAGS..) == other.body.get(FLAGS..)
+        let stamps = Stamps { queued_at: other.queued_at(), ..*self.stamps() };
+        stamps == *other.stamps() && self.body.slice == other.body.slice
     }
 }
 
@@ -269,7 +264,7 @@ pub enum Marker {
     /// that one, the start of the next says so.
     End(CheckpointId),
     /// The state of the partition changed; the document is the owner's.
-    State(Arc<[u8]>),
+    State(alloc::sync::Arc<[u8]>),
     /// Hot reload was started; the checkpoint is the barrier.
     UpdateStart(CheckpointId),
     /// Hot reload with this barrier was completed: everything since is kept.

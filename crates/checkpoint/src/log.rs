@@ -10,8 +10,8 @@ use crate::persist::Flushing;
 use crate::slots::{Place, Slot};
 use crate::update::Update;
 use crate::{
-    CheckpointId, CheckpointKind, CursorId, Durability, Effect, Error, Freed, Item, LimitError, Limits,
-    Marker, Queued, Role, Seqno, Start, Status,
+    CheckpointId, CheckpointKind, CheckpointStatus, CursorId, Durability, Effect, Error, Freed, Item,
+    LimitError, Limits, Marker, Queued, Role, Seqno, Start, Status,
 };
 
 /// An ordered, de-duplicating log of the mutations of one partition.
@@ -39,6 +39,8 @@ pub struct ChangeLog {
     pub(crate) relieve_at: usize,
     /// What `queue` freed, until somebody outside the lock can drop it.
     pub(crate) garbage: Vec<Checkpoint>,
+    /// Mutations that took the place of an older one.
+    pub(crate) replaced: u64,
     /// How many cursors have a waker.
     pub(crate) waiting: usize,
 }
@@ -70,6 +72,7 @@ impl ChangeLog {
             persisted: start.seqno,
             flushing: None,
             flushes: 0,
+            replaced: 0,
             update: Update::Off,
             closed_bytes: 0,
             relieve_at: limits.memory_high(),
@@ -96,15 +99,14 @@ impl ChangeLog {
     /// # Errors
     ///
     /// [`Error::Full`] at the memory limit; [`Error::Misuse`] on a replica, whose mutations have seqnos.
-    pub fn queue(&mut self, now: Instant, mut item: Item) -> Result<Queued, Error> {
+    pub fn queue(&mut self, now: Instant, item: Item) -> Result<Queued, Error> {
         if self.role == Role::Replica {
             return Err(Error::Misuse("a replica is given mutations with their seqnos"));
         }
         self.admit(now, item.body_bytes())?;
         self.close_if_due(now);
         let seqno = self.last.next();
-        item.stamp(seqno, now);
-        Ok(Queued { seqno, effect: self.append(item) })
+        Ok(Queued { seqno, effect: self.append(now, seqno, item) })
     }
 
     /// Appends the new state of the partition in the order of mutations.
@@ -185,7 +187,20 @@ impl ChangeLog {
             unpersisted: self.guard().map_or(0, |cursor| (open.line_end() - cursor.at.line).mutations),
             memory: self.memory(),
             cursors: self.cursors.len(),
+            replaced: self.replaced,
         }
+    }
+
+    /// The checkpoints in memory, the oldest first; the last one is open.
+    pub fn checkpoints(&self) -> impl Iterator<Item = CheckpointStatus> {
+        self.list.iter().map(|checkpoint| CheckpointStatus {
+            id: checkpoint.id,
+            first: checkpoint.first,
+            last: checkpoint.end.filter(|_| checkpoint.closed).unwrap_or(self.last),
+            mutations: checkpoint.len.mutations,
+            created: checkpoint.created,
+            is_open: !checkpoint.closed,
+        })
     }
 
     /// The checkpoint before the one in which persistence stands.
@@ -268,9 +283,9 @@ impl ChangeLog {
         self.cursors.with_role(CursorRole::Persistence).map(|cursor| cursor.id)
     }
 
-    /// Puts a stamped item at the end, in place of an older one of its key.
-    pub(crate) fn append(&mut self, item: Item) -> Effect {
-        self.last = item.seqno();
+    /// Puts an item at the end, in place of an older one of its key.
+    pub(crate) fn append(&mut self, now: Instant, seqno: Seqno, mut item: Item) -> Effect {
+        self.last = seqno;
         let Some(open) = self.list.back_mut() else { return Effect::New };
         let place = open.slots.reserve();
         let old = if open.kind == CheckpointKind::Disk {
@@ -282,10 +297,14 @@ impl ChangeLog {
         };
         let effect = match old {
             None => {
+                item.stamp(seqno, now);
                 open.push(Slot::Item(item));
                 Effect::New
             }
-            Some(old) => self.replace(old, item),
+            Some(old) => {
+                self.replaced = self.replaced.saturating_add(1);
+                self.replace(now, seqno, old, item)
+            }
         };
         if self.waiting > 0 {
             self.wake();
@@ -294,7 +313,7 @@ impl ChangeLog {
     }
 
     /// Vacates `old` and appends `item`. Cursors that have read the old element have one more to read again.
-    fn replace(&mut self, old: Place, mut item: Item) -> Effect {
+    fn replace(&mut self, now: Instant, seqno: Seqno, old: Place, mut item: Item) -> Effect {
         let ordinal = self.open_ordinal();
         let mut effect = Effect::Existing;
         for cursor in self.cursors.iter_mut() {
@@ -309,11 +328,12 @@ impl ChangeLog {
         let vacated = open.slots.vacate(old);
         open.bodies -= body_bytes(&vacated);
         open.len -= Line::of(&vacated);
-        if effect == Effect::Existing
-            && let Slot::Item(before) = &vacated
-        {
-            item.inherit(before.queued_at());
-        }
+        let queued_at = match (effect, &vacated) {
+            // What persistence has not read yet waits since the key's first mutation.
+            (Effect::Existing, Slot::Item(before)) => before.queued_at(),
+            _ => now,
+        };
+        item.stamp(seqno, queued_at);
         open.push(Slot::Item(item));
         let live = usize::try_from(open.len.elements).unwrap_or(usize::MAX);
         if open.slots.is_sparse(live) {

@@ -1,6 +1,7 @@
 use cuttlebone_machine::Instant;
 
-use crate::{ChangeLog, CheckpointId, CheckpointKind, Effect, Error, Item, Queued, Role, SnapshotRange};
+use crate::values::NUMBER_MAX;
+use crate::{ChangeLog, CheckpointId, CheckpointKind, Error, Item, Queued, Role, SnapshotRange};
 
 impl ChangeLog {
     /// A producer's checkpoint begins, or goes on with more of it.
@@ -25,7 +26,7 @@ impl ChangeLog {
         if id < open.id && !(renames && id > self.last_closed) {
             return Err(Error::Behind { got: id, open: open.id });
         }
-        if range.end < range.start {
+        if range.end < range.start || id.0.max(range.end.0) > NUMBER_MAX {
             return Err(Error::Contradiction(id));
         }
         // A barrier keeps its start mark, so it is not renamed even when it is fresh.
@@ -72,7 +73,7 @@ impl ChangeLog {
     ///
     /// [`Error::OutsideSnapshot`] if its seqno is not above the last one, or not in the announced range.
     /// [`Error::Full`] at the memory limit: the producer has to send it again later.
-    pub fn queue_replica(&mut self, now: Instant, mut item: Item) -> Result<Queued, Error> {
+    pub fn queue_replica(&mut self, now: Instant, item: Item) -> Result<Queued, Error> {
         self.needs_replica()?;
         let (seqno, open) = (item.seqno(), self.open());
         let end = open.end.unwrap_or(self.last);
@@ -80,9 +81,7 @@ impl ChangeLog {
             return Err(Error::OutsideSnapshot { got: seqno, after: self.last, end });
         }
         self.admit(now, item.body_bytes())?;
-        item.stamp(seqno, now);
-        let effect: Effect = self.append(item);
-        Ok(Queued { seqno, effect })
+        Ok(Queued { seqno, effect: self.append(now, seqno, item) })
     }
 
     /// Gives the open checkpoint another id. Cursors that have read its start read it again, with the right id.

@@ -8,6 +8,7 @@ use cuttlebone_machine::Instant;
 use crate::batch::Part;
 use crate::cursor::Position;
 use crate::slots::Place;
+use crate::values::NUMBER_MAX;
 use crate::{
     Batch, ChangeLog, CheckpointId, CheckpointKind, Durability, Error, Freed, Item, Marker, Role, Seqno,
 };
@@ -169,7 +170,7 @@ impl ChangeLog {
     ///
     /// # Errors
     ///
-    /// [`Error::Behind`] if we are past that checkpoint, [`Error::Contradiction`] if it has mutations already,
+    /// [`Error::Behind`] if we are past that checkpoint, [`Error::Contradiction`] if it has mutations already or is none,
     /// [`Error::UpdateOn`] if another window is open.
     pub fn replica_start_update(&mut self, now: Instant, barrier: CheckpointId) -> Result<(), Error> {
         self.needs_replica()?;
@@ -180,6 +181,9 @@ impl ChangeLog {
         let open = self.open();
         if barrier < open.id {
             return Err(Error::Behind { got: barrier, open: open.id });
+        }
+        if barrier.0 > NUMBER_MAX {
+            return Err(Error::Contradiction(barrier));
         }
         if barrier > open.id {
             self.roll_to(now, barrier, CheckpointKind::Memory);

@@ -54,6 +54,18 @@ impl FileSystem {
         Ok((metadata.ino, metadata.kind))
     }
 
+    /// The directory that an inode is in: that of its first name, if it has several. Of what was removed while somebody
+    /// holds it open, one of the server's own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with what the server says; `ESTALE` if the inode is gone.
+    pub async fn parent(&self, ino: Ino) -> Result<Ino, Error> {
+        let (op, place) = ("lookup parent", Place::from(ino));
+        let answer = self.call(op, &place, Call::LookupParent { ino }).await?;
+        answer.target.map(|dir| dir.ino).ok_or_else(|| refused(op, &place, Errno::ENOENT))
+    }
+
     /// What is in a directory, with attributes, page by page as they are asked for.
     pub fn read_dir(&self, place: impl Into<Place>) -> ReadDir {
         ReadDir::new(self.same(), place.into(), self.config().page_entries)

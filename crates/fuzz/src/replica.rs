@@ -21,6 +21,17 @@ pub(crate) fn frame(data: &[u8]) {
     }
 }
 
+/// Small numbers are themselves, the greatest stand for those at which counting ends.
+fn number(byte: u8) -> u64 {
+    match byte {
+        252 => u64::MAX / 2,
+        253 => u64::MAX / 2 + 1,
+        254 => u64::MAX - 1,
+        255 => u64::MAX,
+        small => u64::from(small),
+    }
+}
+
 /// A producer that sends any events in any order: the replica may end the link, and stays in order itself.
 pub(crate) fn consumer(data: &[u8]) {
     let mut now = Now::default();
@@ -33,7 +44,7 @@ pub(crate) fn consumer(data: &[u8]) {
     let mut stream = 1;
     for step in data.chunks_exact(4) {
         let [kind, a, b, c] = *step else { return };
-        let (vbucket, [a, b, c]) = (u16::from(kind >> 7), [a, b, c].map(u64::from));
+        let (vbucket, [a, b, c]) = (u16::from(kind >> 7), [a, b, c].map(number));
         let event = match kind % 16 {
             0 => Event::Rollback,
             1 => match History::from_branches(vec![cuttlebone_bucket::Branch { id: a, from: Seqno(b) }]) {
@@ -60,7 +71,7 @@ pub(crate) fn consumer(data: &[u8]) {
                 continue;
             }
             _ => match Item::set(&[step[2] % 8], &[step[3]]) {
-                Ok(item) => Event::Item(item.with_seqno(Seqno(a))),
+                Ok(item) => Event::Item(item.with_seqno(Seqno(a)).with_cas(number(step[2])).with_revision(c)),
                 Err(_) => continue,
             },
         };

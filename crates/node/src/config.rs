@@ -15,6 +15,7 @@ use cuttlebone_mounttable::{Name, Server};
 use cuttlebone_wire::{EntityAddr, EntityAddrs};
 
 use crate::Deadlines;
+use crate::mds::MdsLimits;
 
 mod check;
 mod document;
@@ -64,6 +65,8 @@ pub struct Config {
     pub bucket: Option<BucketConfig>,
     /// `[source.monsync]`.
     pub monsync: Option<MonSyncConfig>,
+    /// `[source.mds]`.
+    pub mds: Option<MdsConfig>,
     /// `source.follow.origin`.
     pub follow: Option<SocketAddr>,
     /// `[http]`.
@@ -94,6 +97,10 @@ pub struct Links {
     pub replicas: bool,
     /// `links.provide`: fresh monitors may synchronise from the copy.
     pub provide: bool,
+    /// `links.backfills_max`: for how many replicas the disk is read at once.
+    pub backfills_max: u32,
+    /// `links.copies_max`: how many monitors synchronise at once.
+    pub copies_max: u32,
 }
 
 /// What is kept.
@@ -118,6 +125,22 @@ pub struct MonSyncConfig {
     pub rate_bytes_max: Option<u64>,
     /// `source.monsync.vbucket`.
     pub vbucket: u16,
+}
+
+/// The tree that is followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MdsConfig {
+    /// `source.mds.monitors`.
+    pub monitors: Vec<EntityAddr>,
+    /// `source.mds.fs`; without it the cluster's default.
+    pub fs: Option<String>,
+    /// `source.mds.root`.
+    pub root: String,
+    /// `source.mds.vbucket`.
+    pub vbucket: u16,
+    /// `source.mds.every_ms`, `.walk_every_s`, `.rate_entries_max`, `.watched_max`, `.inodes_max`.
+    pub limits: MdsLimits,
 }
 
 /// The HTTP face.

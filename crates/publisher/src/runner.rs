@@ -273,7 +273,8 @@ impl<N: Namespace, C: Clock> Publisher<N, C> {
         stream::iter(names).map(ask).buffered(RESOLVES_MAX).collect().await
     }
 
-    /// Withdraws everything by `deadline`. No mount is sent once this has returned.
+    /// Withdraws everything by `deadline`, and asks for no mount from now on. A mount that the driver is about to send
+    /// on another thread may still go out; it is withdrawn like those before it.
     pub fn stop(&self, deadline: Instant) {
         self.0.with(|state, now| state.core.stop(now, deadline));
     }

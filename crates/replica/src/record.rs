@@ -11,8 +11,7 @@ use crate::Frame;
 const RECORD_BYTES_MAX: usize = 4 << 20;
 
 pub(crate) fn encode(stored: &Stored) -> Vec<u8> {
-    // Numbers, short lists and a short text: there is nothing that could not be written.
-    bincode::serde::encode_to_vec(stored, encoding()).unwrap_or_default()
+    bincode::serde::encode_to_vec(stored, encoding()).expect("numbers, lists and texts within the limit")
 }
 
 pub(crate) fn decode(bytes: &[u8]) -> Option<Stored> {

@@ -53,14 +53,6 @@ pub enum LogError {
         /// Where.
         address: u64,
     },
-    /// A file between two others is missing.
-    #[error("there is no file for address {address} in {}", path.display())]
-    Missing {
-        /// The folder.
-        path: PathBuf,
-        /// Where.
-        address: u64,
-    },
 }
 
 impl LogError {
@@ -114,8 +106,8 @@ impl LogEngine {
     ///
     /// # Errors
     ///
-    /// [`LogError::InUse`] if another process has it open, [`LogError::Damaged`] and [`LogError::Missing`] if what was
-    /// acknowledged is not all there, [`LogError::Io`].
+    /// [`LogError::InUse`] if another process has it open, [`LogError::Damaged`] if what was acknowledged is not
+    /// all there, [`LogError::Io`].
     pub fn open(folder: &Path) -> Result<Self, LogError> {
         if !folder.exists() {
             let mut builder = DirBuilder::new();

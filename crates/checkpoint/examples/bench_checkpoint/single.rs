@@ -1,7 +1,8 @@
 use core::time::Duration;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use cuttlebone_checkpoint::{ChangeLog, Durability, FetchLimit, Item, Limits, Start};
 use cuttlebone_machine::Instant;
 use serde_json::{Value, json};
@@ -47,6 +48,54 @@ pub(crate) fn queue(keys: Keys, per_checkpoint: usize, size: u64) -> Value {
         "accounted_bytes_per_item": per(log.memory() as u64, left),
         "fetch_and_read_ns_per_item": per(fetch, left),
         "bytes_read": read,
+    })
+}
+
+/// One checkpoint, written by hand: what is newest of each key, and in which order that came.
+#[derive(Default)]
+struct ByHand {
+    newest: HashMap<Bytes, (u64, Bytes)>,
+    order: VecDeque<(u64, Bytes)>,
+}
+
+impl ByHand {
+    fn is_newest(&self, (seqno, key): &(u64, Bytes)) -> bool {
+        self.newest.get(key).is_some_and(|(newest, _)| newest == seqno)
+    }
+
+    /// Drops the places of what was overwritten when there are as many as of what was not.
+    fn queue(&mut self, seqno: u64, key: Bytes, value: Bytes) {
+        self.newest.insert(key.clone(), (seqno, value));
+        self.order.push_back((seqno, key));
+        if self.order.len() > 2 * self.newest.len() + 64 {
+            let mut order = core::mem::take(&mut self.order);
+            order.retain(|place| self.is_newest(place));
+            self.order = order;
+        }
+    }
+}
+
+/// Queues without reading into maps and queues of the standard library: no cursor, no limit, no fetch by reference. Shows
+/// what keys and values of this size and number cost on this machine in any case.
+pub(crate) fn by_hand(keys: Keys, per_checkpoint: usize, size: u64) -> Value {
+    let mut source = Source::new(keys, per_checkpoint);
+    let (mut closed, mut open) = (Vec::new(), ByHand::default());
+    let value = [b'v'; VALUE_BYTES];
+    let (memory, start) = (peak_memory(), thread_cpu());
+    for seqno in 0..size {
+        if open.newest.len() == per_checkpoint {
+            closed.push(core::mem::take(&mut open));
+        }
+        open.queue(seqno, Bytes::copy_from_slice(source.next()), Bytes::copy_from_slice(&value));
+    }
+    let spent = thread_cpu() - start;
+    let memory = peak_memory() - memory;
+    closed.push(open);
+    let left: u64 = closed.iter().map(|checkpoint| checkpoint.newest.len() as u64).sum();
+    json!({
+        "cpu_ns_per_op": per(spent, size),
+        "items_left": left,
+        "peak_bytes_per_item": per(memory, left),
     })
 }
 

@@ -11,7 +11,7 @@ use super::requests::Stage;
 use super::session::State;
 use super::{Client, Lock, Tid};
 use crate::message::{CapReconnect, ClientReconnect, FileLock, RequestFlags, SnapRealmReconnect};
-use crate::{CapBits, Ino, Rank};
+use crate::{CapBits, Ino, Rank, feature};
 
 impl Client {
     /// Makes ourselves known to a server that took a rank over: what was applied is replayed, what has no answer is
@@ -55,7 +55,8 @@ impl Client {
     /// search the disk for it.
     fn claims(&mut self, rank: Rank, before: u32) -> Vec<ClientReconnect> {
         let Some(session) = self.sessions.get(&rank) else { return Vec::new() };
-        let (generations, takes_parts) = (session.generations, session.takes_parts);
+        let (generations, takes_parts) =
+            (session.generations, session.features.contains(feature::MULTI_RECONNECT));
         let mut caps = Vec::new();
         let mut realms = BTreeMap::new();
         for (ino, inode) in self.cache.iter_mut() {

@@ -242,8 +242,7 @@ impl Client {
             return self.ask_to_close(rank);
         }
         session.was_open = true;
-        session.vxattrs = message.features.contains(feature::OP_GETVXATTR);
-        session.takes_parts = message.features.contains(feature::MULTI_RECONNECT);
+        session.features = message.features.clone();
         if let Some(asked) = reconnected {
             session.keep_alive(asked, timeout);
             session.renewal.timer.set(now + timeout / RENEWALS);
@@ -302,6 +301,7 @@ impl Client {
         if had_state {
             self.lose_state(rank);
         }
+        self.give_up_changes(rank);
         self.reroute(now, rank);
     }
 

@@ -3,6 +3,7 @@
 use cuttlebone_bucket::engine::{LogEngine, LogError};
 use cuttlebone_bucket::{Bucket, OpenError as BucketError};
 use cuttlebone_driver::Clock;
+use cuttlebone_fs::FsConfig;
 use cuttlebone_http::mounts::{MountClient, Mounts, Principals};
 use cuttlebone_http::reload::Outcome;
 use cuttlebone_http::{Client, TokioClock};
@@ -10,10 +11,11 @@ use cuttlebone_mounttable::{Limits as TableLimits, Principal, SharedTable, Table
 use cuttlebone_tokens::{EpochStoreError, FileEpochs, Registry, Rules};
 
 use super::{Config, PublishConfig, check};
+use crate::bound::{BACKFILL, PROVIDE};
 use crate::clock::now;
 use crate::{
-    BackupConfig, BuildError, Face, Follow, MonSync, Node, NodeBucket, PaceConfig, Provider, Publish,
-    Replicas, RequesterConfig,
+    BackupConfig, BuildError, Face, Follow, MdsTree, MonSync, Node, NodeBucket, PaceConfig, Provider,
+    Publish, Replicas, RequesterConfig,
 };
 
 /// Why what a configuration names could not be opened.
@@ -69,10 +71,10 @@ impl Config {
                 builder = builder.advertise(addrs.clone());
             }
             if links.provide {
-                builder = builder.sink(Provider::new().called(&self.name));
+                builder = builder.sink(Provider::new().called(&self.name).copies_max(links.copies_max));
             }
             if links.replicas {
-                builder = builder.sink(Replicas::new());
+                builder = builder.sink(Replicas::new().backfills_max(links.backfills_max));
             }
         }
         if let Some(monsync) = &self.monsync {
@@ -82,6 +84,14 @@ impl Config {
             let config = BackupConfig { requester, ..BackupConfig::new(monitors.clone(), "") };
             let source = MonSync::from(monitors).with_config(config);
             builder = builder.source(source.every(monsync.every).vbucket(monsync.vbucket));
+        }
+        if let Some(mds) = &self.mds {
+            let monitors: Vec<_> = mds.monitors.iter().cloned().map(Into::into).collect();
+            let mut fs = FsConfig::new(monitors.clone());
+            fs.fs_name.clone_from(&mds.fs);
+            fs.metadata.insert("hostname".into(), format!("cuttlebone node {}", self.name));
+            let source = MdsTree::from(monitors).with_fs(fs).root(&mds.root).vbucket(mds.vbucket);
+            builder = builder.source(source.with_limits(mds.limits.clone()));
         }
         if let Some(origin) = self.follow {
             builder = builder.source(Follow::node(origin));
@@ -127,7 +137,10 @@ impl Config {
         };
         let recovery = self.http.as_ref().map_or_else(Default::default, |http| http.lease);
         let rules = Rules { drain_max: tokens.drain, ..Rules::default() };
-        let config = cuttlebone_tokens::Config { rules, recovery, ..cuttlebone_tokens::Config::default() };
+        // Those whom the node itself gives tokens end with it.
+        let local_names = vec![BACKFILL.to_owned(), PROVIDE.to_owned()];
+        let usual = cuttlebone_tokens::Config::default();
+        let config = cuttlebone_tokens::Config { rules, recovery, local_names, ..usual };
         Ok(Registry::open(config, TokioClock::new(), FileEpochs::open(&tokens.dir)?).await?)
     }
 

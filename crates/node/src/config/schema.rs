@@ -11,8 +11,9 @@ use cuttlebone_mounttable::{Name, Server};
 use cuttlebone_wire::EntityAddr;
 
 use super::document::Document;
-use super::{BucketConfig, Config, HttpConfig, Links, MonSyncConfig, PublishConfig, TokensConfig};
+use super::{BucketConfig, Config, HttpConfig, Links, MdsConfig, MonSyncConfig, PublishConfig, TokensConfig};
 use crate::Deadlines;
+use crate::mds::MdsLimits;
 
 /// Every key there is, in the order of docs/node.md.
 pub(super) const KEYS: &[&str] = &[
@@ -21,6 +22,8 @@ pub(super) const KEYS: &[&str] = &[
     "links.advertise",
     "links.replicas",
     "links.provide",
+    "links.backfills_max",
+    "links.copies_max",
     "copy.dir",
     "bucket.dir",
     "bucket.resident_bytes_max",
@@ -30,6 +33,15 @@ pub(super) const KEYS: &[&str] = &[
     "source.monsync.every_ms",
     "source.monsync.rate_bytes_max",
     "source.monsync.vbucket",
+    "source.mds.monitors",
+    "source.mds.fs",
+    "source.mds.root",
+    "source.mds.every_ms",
+    "source.mds.walk_every_s",
+    "source.mds.rate_entries_max",
+    "source.mds.watched_max",
+    "source.mds.inodes_max",
+    "source.mds.vbucket",
     "source.follow.origin",
     "http.listen",
     "http.bearer_file",
@@ -62,6 +74,7 @@ pub(super) fn config(document: &mut Document) -> Config {
         copy: copy(document),
         bucket: bucket(document),
         monsync: monsync(document),
+        mds: mds(document),
         follow: follow(document),
         http: http(document),
         tokens: tokens(document),
@@ -100,6 +113,19 @@ fn fits_together(config: &Config, document: &mut Document) {
         let hint = "set copy.dir, bucket.dir, or both";
         document.refuse("source.monsync.monitors", "there is nowhere to keep what they have", hint);
     }
+    if let Some(mds) = &config.mds {
+        if config.bucket.is_none() {
+            document.refuse("source.mds.monitors", "there is nowhere to keep the tree", "set bucket.dir");
+        }
+        if config.follow.is_some() {
+            let hint = "follow a node, or a tree";
+            document.refuse("source.follow.origin", "the bucket has another source already", hint);
+        }
+        if config.bucket.is_some() && config.monsync.as_ref().is_some_and(|it| it.vbucket == mds.vbucket) {
+            let hint = "give each source a vbucket of its own";
+            document.refuse("source.mds.vbucket", "is source.monsync.vbucket, too", hint);
+        }
+    }
     if config.follow.is_some() && config.bucket.is_none() {
         document.refuse("source.follow.origin", "there is nowhere to keep what it has", "set bucket.dir");
     }
@@ -123,8 +149,8 @@ fn fits_together(config: &Config, document: &mut Document) {
             "set publish.server or links.listen",
         );
     }
-    let parts =
-        [config.monsync.is_some(), config.follow.is_some(), config.links.is_some(), config.http.is_some()];
+    let sources = [config.monsync.is_some(), config.mds.is_some(), config.follow.is_some()];
+    let parts = [sources.contains(&true), config.links.is_some(), config.http.is_some()];
     if !parts.contains(&true) {
         document.refuse("node.name", "there is nothing to do", "set a source, links.listen or http.listen");
     }
@@ -156,10 +182,15 @@ fn links(document: &mut Document) -> Option<Links> {
         .map(cuttlebone_wire::EntityAddrs);
     let replicas = document.flag("links.replicas", false);
     let provide = document.flag("links.provide", false);
+    let backfills = document.number("links.backfills_max", 1..17, "replicas");
+    let copies = document.number("links.copies_max", 1..1025, "monitors");
     if listen.is_none() {
         document.missing("links.listen", SOCKET);
     }
-    Some(Links { listen: listen?, advertise, replicas, provide })
+    let small =
+        |number: Option<u64>, default| number.and_then(|it| u32::try_from(it).ok()).unwrap_or(default);
+    let (backfills_max, copies_max) = (small(backfills, 2), small(copies, 4));
+    Some(Links { listen: listen?, advertise, replicas, provide, backfills_max, copies_max })
 }
 
 fn copy(document: &mut Document) -> Option<PathBuf> {
@@ -211,6 +242,39 @@ fn monsync(document: &mut Document) -> Option<MonSyncConfig> {
         rate_bytes_max,
         vbucket: vbucket.and_then(|id| u16::try_from(id).ok()).unwrap_or(0),
     })
+}
+
+fn mds(document: &mut Document) -> Option<MdsConfig> {
+    if !document.has("source.mds") {
+        return None;
+    }
+    let hint = "a list of addresses, as in [\"v2:10.0.0.1:3300/0\"]";
+    let usual = MdsLimits::default();
+    let monitors = document.list("source.mds.monitors", hint);
+    let fs = document.text("source.mds.fs");
+    let root = document.text("source.mds.root").unwrap_or_else(|| "/".into());
+    let every = document.number("source.mds.every_ms", 10..3_600_001, "milliseconds");
+    let walk_every = document.number("source.mds.walk_every_s", 60..31_536_001, "seconds");
+    let rate = document.number("source.mds.rate_entries_max", 1..1_000_001, "entries a second");
+    let watched = document.number("source.mds.watched_max", 0..1001, "directories");
+    let inodes = document.number("source.mds.inodes_max", 1..1_000_000_001, "inodes");
+    let vbucket = document.number("source.mds.vbucket", 0..1024, "");
+    if monitors.is_none() {
+        document.missing("source.mds.monitors", hint);
+    }
+    if !root.starts_with('/') {
+        document.refuse("source.mds.root", "not a path from the root", "as in \"/home\"");
+    }
+    let limits = MdsLimits {
+        every: every.map_or(usual.every, Duration::from_millis),
+        walk_every: walk_every.map_or(usual.walk_every, Duration::from_secs),
+        entries_per_second: rate,
+        watched_max: size(watched, usual.watched_max),
+        inodes_max: size(inodes, usual.inodes_max),
+        ..usual
+    };
+    let vbucket = vbucket.and_then(|id| u16::try_from(id).ok()).unwrap_or(0);
+    Some(MdsConfig { monitors: monitors?, fs, root, vbucket, limits })
 }
 
 fn follow(document: &mut Document) -> Option<core::net::SocketAddr> {

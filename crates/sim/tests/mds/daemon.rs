@@ -97,6 +97,8 @@ pub(crate) struct Daemon {
     pub(crate) chance: SplitMix,
     /// Of a thousand lines that resume, so many are not known any more.
     pub(crate) forgetful_permille: u64,
+    /// Whoever is thrown out may come back: `mds_session_blocklist_on_timeout` is off.
+    pub(crate) lenient: bool,
 }
 
 impl Daemon {
@@ -131,6 +133,7 @@ impl Daemon {
             out: Vec::new(),
             chance,
             forgetful_permille: 0,
+            lenient: false,
         }
     }
 

@@ -63,6 +63,8 @@ pub(crate) struct User {
     /// What happened to sessions, for the scenarios to ask for.
     pub(crate) news: Vec<SessionNews>,
     pub(crate) uncommitted: u32,
+    /// Calls that may have been done or not.
+    pub(crate) unknown: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +110,7 @@ impl User {
             stage: Stage::Busy,
             news: Vec::new(),
             uncommitted: 0,
+            unknown: 0,
         }
     }
 
@@ -315,6 +318,7 @@ impl User {
                     Err(error) => Err(error.clone()),
                 };
                 self.check_error(&doing, result.as_ref().err());
+                self.unknown += u32::from(matches!(made, Err(Error::Uncommitted { .. })));
                 let (durable, done) = (durability == Durability::Committed, made.is_ok());
                 self.book.end(tid, &doing, &made, durable);
                 if durable && done {

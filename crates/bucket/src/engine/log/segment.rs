@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::hash::RandomState;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,6 +27,19 @@ impl fmt::Debug for Segment {
         f.debug_struct("Segment").field("base", &self.base).field("len", &self.len()).finish_non_exhaustive()
     }
 }
+
+/// Tells a test what the disk was told: nothing else shows that a commit waits for it.
+#[cfg_attr(not(test), expect(clippy::missing_const_for_fn, reason = "tests take notes"))]
+fn did(what: &'static str, outcome: io::Result<()>) -> io::Result<()> {
+    #[cfg(test)]
+    super::tests::did(what);
+    #[cfg(not(test))]
+    let _ = what;
+    outcome
+}
+
+/// Greatest address at which a segment may begin: no disk is so large, and what is added to it fits.
+const ADDRESS_MAX: u64 = u64::MAX / 2;
 
 fn file_name(base: u64) -> String {
     format!("{base:016x}.log")
@@ -60,10 +73,10 @@ impl Segment {
     pub(crate) fn append(&self, parts: &[&[u8]]) -> Result<(), LogError> {
         let mut at = self.len();
         for part in parts {
-            self.file.write_all_at(part, at).map_err(LogError::io("write", &self.path))?;
+            did("write", self.file.write_all_at(part, at)).map_err(LogError::io("write", &self.path))?;
             at += part.len() as u64;
         }
-        self.file.sync_data().map_err(LogError::io("sync", &self.path))?;
+        did("sync", self.file.sync_data()).map_err(LogError::io("sync", &self.path))?;
         self.len.store(at, Ordering::Release);
         Ok(())
     }
@@ -81,7 +94,7 @@ impl Segment {
 
     /// Removes the file, if it is still there. One that was not acknowledged and stays is written over.
     pub(crate) fn remove(&self) -> Result<(), LogError> {
-        match fs::remove_file(&self.path) {
+        match did("remove", fs::remove_file(&self.path)) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(LogError::io("remove", &self.path)(error))
             }
@@ -192,7 +205,7 @@ impl Segments {
 
 pub(crate) fn sync_folder(folder: &Path) -> Result<(), LogError> {
     let file = File::open(folder).map_err(LogError::io("open", folder))?;
-    file.sync_all().map_err(LogError::io("sync", folder))
+    did("sync folder", file.sync_all()).map_err(LogError::io("sync", folder))
 }
 
 /// Opens what is in `folder`, cuts off a commit that was interrupted, and finds the documents.
@@ -201,7 +214,9 @@ pub(crate) fn load(folder: &Path) -> Result<(Segments, BTreeMap<u16, Vec<u8>>), 
     for entry in fs::read_dir(folder).map_err(LogError::io("read", folder))? {
         let name = entry.map_err(LogError::io("read", folder))?.file_name();
         let base = name.to_str().and_then(|name| name.strip_suffix(".log"));
-        bases.extend(base.and_then(|base| u64::from_str_radix(base, 16).ok()));
+        let base = base.and_then(|base| u64::from_str_radix(base, 16).ok());
+        // Somebody else's file may have a name that only looks like one of ours.
+        bases.extend(base.filter(|base| name == *file_name(*base) && *base <= ADDRESS_MAX));
     }
     bases.sort_unstable();
     let (mut list, mut documents) = (Vec::new(), BTreeMap::new());
@@ -266,8 +281,8 @@ fn open_last(
     }
     let len = last.header.end() - base;
     let file = open_file(&path)?;
-    file.set_len(len).map_err(LogError::io("cut", &path))?;
+    did("cut", file.set_len(len)).map_err(LogError::io("cut", &path))?;
     // What was written may never have been waited for; from now on it counts as acknowledged.
-    file.sync_all().map_err(LogError::io("sync", &path))?;
+    did("sync", file.sync_all()).map_err(LogError::io("sync", &path))?;
     Ok(Some(Segment { base, salt: last.header.salt, path, file, len: AtomicU64::new(len) }))
 }

@@ -1,7 +1,21 @@
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
+use std::sync::Barrier;
 
 use super::*;
 use crate::engine::Rows;
+
+thread_local! {
+    /// What the disk was told by this thread.
+    static DONE: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
+}
+
+pub(super) fn did(what: &'static str) {
+    DONE.with_borrow_mut(|done| done.push(what));
+}
+
+fn done() -> Vec<&'static str> {
+    DONE.take()
+}
 
 /// Lets one write fail.
 #[derive(Debug, Default)]
@@ -13,7 +27,11 @@ enum Fault {
     Full(usize),
     /// Everything was written, and the disk says that it could not keep it.
     Sync,
+    /// None, but it takes its time: from the first to the second meeting at [`SLOW`].
+    Slow,
 }
+
+static SLOW: Barrier = Barrier::new(2);
 
 impl Fault {
     /// What is in the file then, without documents.
@@ -29,6 +47,11 @@ impl Fault {
 impl Faults {
     pub(super) fn meet(&self, segment: &Segment, frame: &Header, batch: &WriteBatch) -> Result<(), LogError> {
         let Some(fault) = self.0.take() else { return Ok(()) };
+        if fault == Fault::Slow {
+            SLOW.wait();
+            SLOW.wait();
+            return Ok(());
+        }
         segment.litter(&fault.leaves(frame, &batch.append));
         Err(LogError::io("write", Path::new("disk"))(io::Error::from(io::ErrorKind::StorageFull)))
     }
@@ -130,6 +153,7 @@ fn an_interrupted_commit_is_cut_off_wherever_it_was_interrupted() {
         let engine = LogEngine::open(folder.path()).unwrap();
         assert_eq!(all(&engine).unwrap(), ["one", "two"], "{len} bytes");
         assert_eq!((engine.documents().unwrap(), engine.span().end), (vec![], whole));
+        assert_eq!(std::fs::metadata(path).unwrap().len(), whole, "nothing of it is left");
         write(&engine, &["four"]).unwrap();
         drop(engine);
         assert_eq!(all(&LogEngine::open(folder.path()).unwrap()).unwrap(), ["one", "two", "four"]);
@@ -358,4 +382,56 @@ fn a_second_process_is_refused_and_files_are_private() {
     assert!(matches!(LogEngine::open(&inner), Err(LogError::InUse { .. })));
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&inner), mode(&files(&inner)[0])), (0o700, 0o600));
+}
+
+#[test]
+fn a_reader_waits_for_no_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = LogEngine::open(folder.path()).unwrap();
+    let places = write(&engine, &["one", "two"]).unwrap();
+    engine.writer().faults.0.set(Some(Fault::Slow));
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| write(&engine, &["three"]).unwrap());
+        SLOW.wait();
+        assert_eq!(engine.row(places[1]).unwrap().unwrap(), b"two");
+        let mut seen = 0;
+        let count = &mut |_, _: &[u8]| {
+            seen += 1;
+            true
+        };
+        engine.snapshot().unwrap().rows(0, u64::MAX, count).unwrap();
+        assert_eq!(seen, 2);
+        SLOW.wait();
+        writer.join().unwrap();
+    });
+    assert_eq!(all(&engine).unwrap(), ["one", "two", "three"]);
+}
+
+#[test]
+fn nothing_is_acknowledged_before_the_disk_has_been_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = LogEngine::open(folder.path()).unwrap();
+    assert_eq!(done(), [""; 0]);
+    write(&engine, &["one"]).unwrap();
+    assert_eq!(done(), ["write", "write", "write", "sync", "sync folder"], "a new file, and its name");
+    write(&engine, &["two"]).unwrap();
+    assert_eq!(done(), ["write", "write", "write", "sync"]);
+    for text in ["three", "four"] {
+        engine.writer().current = None;
+        write(&engine, &[text]).unwrap();
+        assert_eq!(done(), ["write", "write", "write", "sync", "sync folder"]);
+    }
+    let before = engine.span().end;
+    engine
+        .apply(&WriteBatch { append: rows(&["five"]), remove_before: before, ..WriteBatch::default() })
+        .unwrap();
+    let removed = ["remove", "sync folder"];
+    assert_eq!(
+        done(),
+        [&["write", "write", "write", "sync"][..], &removed, &removed].concat(),
+        "each for good before the next"
+    );
+    drop(engine);
+    drop(LogEngine::open(folder.path()).unwrap());
+    assert_eq!(done(), ["cut", "sync"], "what is there counts from now on");
 }

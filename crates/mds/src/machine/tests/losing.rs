@@ -64,6 +64,20 @@ fn an_eviction_is_told_and_what_has_no_answer_starts_over() {
 }
 
 #[test]
+fn a_change_without_an_answer_is_asked_again_only_of_a_server_that_has_left_in_order() {
+    for (state, may_have_been_done) in [(MdsState::ACTIVE, true), (MdsState::STOPPING, false)] {
+        let mut world = World::open();
+        let tid = world.ask(Call::Mkdir { entry: entry(Ino::ROOT, "a"), mode: 0o755 });
+        world.rank(RANK, state, 1);
+        world.session(RANK, SessionOp::Close, 0);
+        let lost = Error::Uncommitted { rank: RANK };
+        let unknown = Event::Answer { tid, result: Err(lost), durability: Durability::Committed };
+        assert_eq!(world.events().contains(&unknown), may_have_been_done, "{state}");
+        assert_eq!(world.client.unfinished() == 0, may_have_been_done, "{state}");
+    }
+}
+
+#[test]
 fn an_idle_session_that_was_lost_is_not_opened_again() {
     let mut world = World::open();
     world.session(RANK, SessionOp::Close, 0);

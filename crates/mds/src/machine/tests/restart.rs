@@ -126,7 +126,8 @@ fn a_map_that_skips_states_is_enough() {
 fn coming_too_late_loses_what_was_not_committed_and_nothing_else() {
     let mut world = World::open();
     let made = world.mkdir("a", 0x1000, false);
-    let asked = world.ask(Call::Mkdir { entry: entry(Ino::ROOT, "b"), mode: 0o755 });
+    let change = world.ask(Call::Mkdir { entry: entry(Ino::ROOT, "b"), mode: 0o755 });
+    let look = world.ask(Call::Lookup { entry: entry(Ino::ROOT, "b"), want: CapBits::STAT });
     world.events();
     world.rank(RANK, MdsState::ACTIVE, 2);
     world.ready(RANK);
@@ -139,13 +140,16 @@ fn coming_too_late_loses_what_was_not_committed_and_nothing_else() {
     );
     assert!(events.contains(&Event::Uncommitted(made, lost.clone())), "{events:?}");
     assert_eq!(world.client.caps(world.now, Ino(0x1000)), CapBits::NONE);
-    // The question goes out again in a new session, and says that it may have been heard before.
+    // The server may have made it, and does not know in a new session that it has: asked again, it would say that it exists.
+    let unknown = Event::Answer { tid: change, result: Err(lost.clone()), durability: Durability::Committed };
+    assert!(events.contains(&unknown), "{events:?}");
+    // Looking again does no harm.
     world.pass(Duration::from_millis(500));
     world.ready(RANK);
     world.accept(RANK);
     let [request] = &world.sent_of::<ClientRequest>(RANK)[..] else { panic!("one request") };
-    assert_eq!((request.path.path.as_ref(), request.retries), (&b"b"[..], 2));
-    world.commit(RANK, asked);
+    assert_eq!((request.op, request.path.path.as_ref()), (Op::LOOKUP, &b"b"[..]));
+    world.answer(RANK, look, -2, true, &Trace::default());
     // Both the directory and what was made in it fail their next fsync, once.
     world.events();
     for ino in [Ino::ROOT, Ino(0x1000)] {
