@@ -223,8 +223,11 @@ impl FileSystem {
         let mut watched = Vec::new();
         for place in places {
             let place = place.clone().into();
-            let ino = self.stat(&place).await?.ino;
-            watched.push((ino, place));
+            let metadata = self.stat(&place).await?;
+            if !metadata.snap.is_head() {
+                return Err(refused("watch", &place, Errno::EROFS));
+            }
+            watched.push((metadata.ino, place));
         }
         let (changes, receiver) = mpsc::channel(CHANGES_MAX);
         let (answer, taken) = oneshot::channel();
@@ -264,6 +267,7 @@ impl FileSystem {
         match place.split() {
             None => Ok(place.base()),
             Some((dir, name)) => {
+                Self::only_now(op, &dir, name)?;
                 let name = name_of(op, place, name)?;
                 let dir = self.dir(op, place, &dir).await?;
                 if let Some(ino) = self.known(dir, &name).await? {
@@ -294,6 +298,7 @@ impl FileSystem {
         dir: &Place,
         name: &[u8],
     ) -> Result<NewEntry, Error> {
+        Self::only_now(op, dir, name)?;
         let name = name_of(op, place, name)?;
         Ok(NewEntry::new(self.dir(op, place, dir).await?, name))
     }

@@ -11,7 +11,7 @@ use futures_core::Stream;
 use serde_json::json;
 
 use super::glob::Glob;
-use super::paths::expand;
+use super::paths::{expand, inside};
 use super::show::{object, precise};
 use crate::exit::{Exit, Failed, chain};
 use crate::output::Output;
@@ -118,7 +118,7 @@ impl Walk {
                 && let Some(dir) = self.waiting.pop()
             {
                 // By number: what is renamed on the way down is still listed, and no path is looked up again.
-                let listing = fs.read_dir(dir.metadata.ino);
+                let listing = fs.read_dir(inside(&dir.place, &dir.metadata));
                 self.open.push_back((dir, listing));
             }
             if self.open.is_empty() {

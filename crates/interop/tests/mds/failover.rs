@@ -107,6 +107,34 @@ async fn a_restart_and_a_takeover_under_load_lose_nothing() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reconnect_in_many_parts_keeps_the_session_and_what_it_holds() -> Result<()> {
+    let cluster = blocking(|| Cluster::builder().fs(WITH_STANDBY).start())?;
+    let mut config = config(&cluster);
+    // Each capability takes more than that by itself.
+    config.limits.reconnect_bytes_max = 1;
+    let fs = FileSystem::mount(config).await?;
+    let mut made = Vec::new();
+    for i in 0..100 {
+        made.push((format!("/d{i}"), fs.mkdir(format!("/d{i}").as_str(), 0o755).await?.ino));
+    }
+    let mut notices = fs.notices();
+    blocking(|| cluster.fail_mds(0))?;
+    blocking(|| cluster.wait_for_active(1))?;
+    for (path, ino) in &made {
+        ensure!(fs.stat(path).await?.ino == *ino, "{path} stands for another inode");
+    }
+    let news: Vec<_> = core::iter::from_fn(|| notices.try_next()).collect();
+    let caps = news.iter().find_map(|notice| match notice {
+        Notice::Session(_, SessionNews::Reconnected { caps }) => Some(*caps),
+        _ => None,
+    });
+    ensure!(caps.is_some_and(|caps| caps > 100), "{news:?}");
+    ensure!(lost(&mut notices).is_empty(), "{news:?}");
+    fs.sync().await?;
+    finish(&cluster, fs, None).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_ranks_share_a_tree_that_moves_between_them_under_load() -> Result<()> {
     let (cluster, fs) = mounted(FsSpec { active: 2, standby: 0 }).await?;
     for (dir, rank) in [("/a", "0"), ("/b", "1")] {

@@ -10,4 +10,5 @@ mod model;
 mod operations;
 mod random;
 mod sessions;
+mod snapshots;
 mod world;
