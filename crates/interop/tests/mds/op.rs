@@ -117,10 +117,10 @@ impl Op {
 /// Every operation with the answers that a long run has to see of it; 0 is success, which each has to have with both
 /// clients, but for `rmsnap`, which is left to us.
 ///
-/// The operations of the protocol that are not in here, and where they are shown: `getattr`, `lookupparent` and
-/// `getvxattr` in `operations`, as are links that go round; recursive sums, quotas, pins and `statfs`, which are only compared when they have settled,
-/// in `operations`; `lookupino`, `lookupname`, `open`, `create`, locks and `renamesnap`, which `cuttlebone-fs` has no call
-/// for, in `bare`.
+/// The operations of the protocol that are not in here, and where they are shown: `getattr`, `lookupparent`, `getvxattr`,
+/// links that go round, and what is only compared when it has settled (recursive sums, quotas, pins, `statfs`) in
+/// `operations`. `lookupino`, `lookupname`, `open`, `create`, locks and `renamesnap`, which `cuttlebone-fs` has no call for,
+/// are in no test against a server.
 pub(crate) const EXPECTED: &[(&str, &[i32])] = &[
     ("mkdir", &[0, ENOENT, EEXIST, ENOTDIR, ENAMETOOLONG]),
     ("mknod", &[0, ENOENT, EEXIST, ENOTDIR, ENAMETOOLONG]),

@@ -54,10 +54,11 @@ fn op(chance: &mut SplitMix) -> Op {
     let field = |chance: &mut SplitMix| pick(chance, &["stripe_count", "object_size"]);
     let snapshot = |chance: &mut SplitMix| pick(chance, &["s", "t"]);
     match chance.below(40) {
-        0..6 => Op::Mkdir(path(chance)),
-        6..11 => Op::Create(path(chance)),
-        11 | 12 => Op::Unlink(path(chance)),
-        13 | 14 => Op::Rmdir(path(chance)),
+        0..4 => Op::Mkdir(path(chance)),
+        4..7 => Op::Create(path(chance)),
+        // As many as that, or every name would be taken before long.
+        7..12 => Op::Unlink(path(chance)),
+        12..15 => Op::Rmdir(path(chance)),
         15..18 => Op::Rename(path(chance), path(chance)),
         18 | 19 => Op::Link(path(chance), path(chance)),
         20 | 21 => {
@@ -83,12 +84,12 @@ fn op(chance: &mut SplitMix) -> Op {
         33 => {
             Op::Count(path(chance), pick(chance, &["ceph.dir.entries", "ceph.dir.files", "ceph.dir.subdirs"]))
         }
-        34 => match chance.below(4) {
-            0 => Op::RemoveSnapshot(path(chance), snapshot(chance)),
-            1 => Op::Snapshots(path(chance)),
+        34 | 35 => match chance.below(5) {
+            0 | 1 => Op::RemoveSnapshot(path(chance), snapshot(chance)),
+            2 => Op::Snapshots(path(chance)),
             _ => Op::MakeSnapshot(path(chance), snapshot(chance)),
         },
-        35 | 36 => Op::ReadLink(path(chance)),
+        36 => Op::ReadLink(path(chance)),
         37 => Op::ReadDir(path(chance)),
         _ => Op::Stat(path(chance)),
     }
