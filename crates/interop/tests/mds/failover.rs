@@ -203,3 +203,56 @@ async fn a_connection_that_breaks_is_resumed_and_the_session_never_notices() -> 
     assert_eq!(ours.context("our session")?["state"], json!("open"));
     finish(&cluster, fs, None).await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_monitors_sessions_go_on_and_when_they_are_back_so_do_maps() -> Result<()> {
+    let cluster = blocking(|| Cluster::builder().mons(3).fs(WITH_STANDBY).start())?;
+    let mut config = config(&cluster);
+    config.answer_within = Duration::from_secs(1);
+    let fs = FileSystem::mount(config).await?;
+    let mut notices = fs.notices();
+    fs.mkdir("/d", 0o755).await?;
+    blocking(|| cluster.mons().iter().try_for_each(|mon| mon.kill()))?;
+    // Shorter than a server takes to notice that nobody answers its beacons, after which it does nothing for anybody.
+    for i in 0..100 {
+        soon("a create without monitors", fs.create(&Place::from("/d").join(format!("f{i}")), 0o644))
+            .await??;
+    }
+    let told = fs.statfs().await;
+    ensure!(matches!(told, Err(Error::NotInTime { .. })), "{told:?}");
+    blocking(|| cluster.mons().iter().try_for_each(|mon| mon.start()))?;
+    blocking(|| cluster.wait_for_quorum())?;
+    soon("the monitors", async {
+        while fs.statfs().await.is_err() {
+            pause(100).await;
+        }
+    })
+    .await?;
+    // What only maps tell.
+    blocking(|| cluster.fail_mds(0))?;
+    soon("a create after a takeover", fs.create("/d/after", 0o644)).await??;
+    let lost = lost(&mut notices);
+    ensure!(lost.is_empty(), "{lost:?}");
+    finish(&cluster, fs, None).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rank_that_is_given_up_under_load_costs_nothing() -> Result<()> {
+    let (cluster, fs) = mounted(FsSpec { active: 2, standby: 0 }).await?;
+    let mut notices = fs.notices();
+    for (dir, rank) in [("/a", "0"), ("/b", "1")] {
+        fs.mkdir(dir, 0o755).await?;
+        fs.set_xattr(dir, "ceph.dir.pin", rank).await?;
+    }
+    let load = Load::on(&fs, &["/a", "/b"]);
+    pause(1_500).await;
+    blocking(|| cluster.set_max_mds(1))?;
+    blocking(|| cluster.wait_for_active(1))?;
+    pause(500).await;
+    let made = load.finish(&fs).await?;
+    ensure!(made > 50, "{made} names are no load");
+    let uncommitted = |notice: &Notice| matches!(notice, Notice::Uncommitted(_));
+    let told: Vec<_> = core::iter::from_fn(|| notices.try_next()).filter(uncommitted).collect();
+    ensure!(told.is_empty(), "{told:?}");
+    finish(&cluster, fs, None).await
+}

@@ -121,6 +121,9 @@ async fn every_error_is_the_one_that_the_server_has_for_it() -> Result<()> {
     fs.symlink("b", "/a").await?;
     fs.symlink("a", "/b").await?;
     assert_eq!(errno(fs.stat("/a/x").await), at(Errno::ELOOP));
+    // A file has no directory above it that one could go back to.
+    fs.symlink("f/../d", "/back").await?;
+    assert_eq!(errno(fs.stat("/back/sub").await), at(Errno::ENOTDIR));
     fs.symlink("d/../d/sub/..", "/way").await?;
     assert_eq!(fs.stat("/way/sub").await?.ino, fs.stat("/d/sub").await?.ino);
     finish(&cluster, fs, None).await

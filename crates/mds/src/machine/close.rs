@@ -112,7 +112,7 @@ impl Client {
             && (session.behind == Behind::Session || !session.was_open && !session.queue.is_empty())
         {
             session.state = State::Wanted;
-            // What came in the meantime, by an import for instance, ended with the session as well.
+            // What another rank has moved here while it was being closed went with it.
             self.lose_state(rank);
             self.progress(now, rank);
             return;

@@ -78,6 +78,27 @@ fn a_change_without_an_answer_is_asked_again_only_of_a_server_that_has_left_in_o
 }
 
 #[test]
+fn what_was_moved_into_a_session_that_is_being_closed_goes_with_it() {
+    let mut world = World::open();
+    world.ask(Call::GetAttr { target: Ino::ROOT.into(), want: CapBits::STAT });
+    world.link(RANK, LinkNews::Reset);
+    world.ready(RANK);
+    // The session from which messages were lost, taken up again only to be closed.
+    world.accept(RANK);
+    let closing = world.sent_of::<ClientSession>(RANK);
+    assert_eq!(closing.last().map(|session| session.op), Some(SessionOp::RequestClose));
+    let mut import = ClientCaps::new(CapOp::Import, Ino::ROOT);
+    import.cap_id = CapId(9);
+    import.caps = CapBits::STAT;
+    world.tell(RANK, &import, 0);
+    world.session(RANK, SessionOp::Close, 0);
+    world.ready(RANK);
+    world.accept(RANK);
+    assert_eq!(world.client.session_state(RANK), "open");
+    assert_eq!(world.client.caps(world.now, Ino::ROOT), CapBits::NONE);
+}
+
+#[test]
 fn an_idle_session_that_was_lost_is_not_opened_again() {
     let mut world = World::open();
     world.session(RANK, SessionOp::Close, 0);
