@@ -19,10 +19,12 @@ use crate::mds::MdsLimits;
 
 mod check;
 mod document;
+mod etcd;
 mod open;
 mod schema;
 
 pub use document::Override;
+pub use etcd::EtcdConfig;
 pub use open::OpenError;
 
 /// One thing that is wrong with a configuration.
@@ -73,6 +75,8 @@ pub struct Config {
     pub http: Option<HttpConfig>,
     /// `[tokens]`.
     pub tokens: Option<TokensConfig>,
+    /// `[etcd]`.
+    pub etcd: Option<EtcdConfig>,
     /// `[publish]`.
     pub publish: Option<PublishConfig>,
     /// `[stop]`.
@@ -161,10 +165,20 @@ pub struct HttpConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TokensConfig {
-    /// `tokens.dir`: where epochs survive a restart.
-    pub dir: PathBuf,
+    /// Where epochs survive a restart.
+    pub epochs: EpochsConfig,
     /// `tokens.drain_s`.
     pub drain: Duration,
+}
+
+/// Where epochs are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EpochsConfig {
+    /// `tokens.dir`: in a file there, for this node alone.
+    Dir(PathBuf),
+    /// `tokens.etcd_key`: in etcd under this key, in one order for all nodes that have it.
+    Etcd(String),
 }
 
 /// What is announced.
@@ -175,6 +189,8 @@ pub struct PublishConfig {
     pub names: Vec<Name>,
     /// `publish.table`; without it the node's own.
     pub table: Option<Address>,
+    /// `publish.etcd_prefix`: in etcd below it, instead of a table.
+    pub etcd_prefix: Option<String>,
     /// `publish.bearer_file`: what is shown to that table.
     pub bearer_file: Option<PathBuf>,
     /// `publish.server`; without it where the node accepts links.

@@ -9,11 +9,11 @@ use std::collections::{BTreeSet, VecDeque};
 use cuttlebone_bucket::VbucketId;
 use cuttlebone_fs::{FileSystem, FsConfig, Ino, Place};
 use cuttlebone_http::status::SourceState;
-use cuttlebone_machine::Instant;
+use cuttlebone_machine::Instant as Moment;
 use cuttlebone_wire::EntityAddrs;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::builder::missing;
 use crate::clock::wall_time;
@@ -31,8 +31,8 @@ pub use record::{InodeNumber, InodeRecord, KindRecord, NameRecord, Stamp, SumsRe
 use tree::{Looking, Position, Tree};
 use walk::{Desk, Outcome, Pace, Turn, Walk};
 
-/// How long to wait before the file system is mounted again.
-const RETRY: Duration = Duration::from_secs(1);
+/// How long to wait before the file system is mounted again, at first and at most.
+const RETRY: core::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 /// How long unmounting may take: within the deadline that sources have at a node's end.
 const UNMOUNT_WITHIN: Duration = Duration::from_secs(4);
 /// How often the status is told how old the tree is.
@@ -152,8 +152,18 @@ impl Source for MdsTree {
             };
             let filling = Filling::new(bucket, vbucket, ground.clock())?;
             let (turn, shown) = (Turn::default(), ground.clone());
-            let mut following =
-                Following { fs, root, limits, filling, turn, ground: shown, mounted: None, current: None };
+            let pause = *RETRY.start();
+            let mut following = Following {
+                fs,
+                root,
+                limits,
+                filling,
+                turn,
+                ground: shown,
+                mounted: None,
+                pause,
+                current: None,
+            };
             let ended = tokio::select! {
                 ended = following.always() => ended.map(|never| match never {}),
                 () = ground.stopping() => Ok(()),
@@ -174,8 +184,10 @@ struct Following {
     turn: Turn,
     ground: Ground,
     mounted: Option<FileSystem>,
+    /// Before the next attempt; longer with each one that fails before a round has ended.
+    pause: Duration,
     /// The tree was as new as its servers told at this moment.
-    current: Option<Instant>,
+    current: Option<Moment>,
 }
 
 impl Following {
@@ -188,7 +200,8 @@ impl Following {
                 Err(error) if error.is_retryable() => {
                     self.failed(&error);
                     self.unmount().await;
-                    tokio::time::sleep(RETRY).await;
+                    tokio::time::sleep(self.pause).await;
+                    self.pause = (self.pause * 2).min(*RETRY.end());
                 }
                 Err(error) => return Err(error),
             }
@@ -203,6 +216,9 @@ impl Following {
         };
         self.mounted = Some(fs.clone());
         let root = fs.stat(&self.root).await?;
+        if !root.is_dir() {
+            return Err(Error::Config("the root of the tree is not a directory"));
+        }
         let mut position = Position::new(fs.statfs().await?.fsid, &root);
         tracing::info!(part = self.ground.part(), client = fs.global_id(), "mounted");
         self.ground.source(|source| source.peer = Some(format!("cephfs, as client.{}", fs.global_id())));
@@ -223,9 +239,17 @@ impl Following {
         let mut starts = vec![root.clone()];
         loop {
             self.look(&walk, &starts, &mut position, &mut watches).await?;
-            starts = match timeout(self.limits.every, watches.changed()).await {
-                Ok(changed) => changed,
-                Err(_) => vec![root.clone()],
+            self.pause = *RETRY.start();
+            let due = Instant::now() + self.limits.every;
+            // What is watched may change all the time, and the root has its turn all the same.
+            starts = loop {
+                if due <= Instant::now() {
+                    break vec![root.clone()];
+                }
+                match timeout_at(due, watches.changed()).await {
+                    Ok(changed) => self.look(&walk, &changed, &mut position, &mut watches).await?,
+                    Err(_) => break vec![root.clone()],
+                }
             };
         }
     }
@@ -291,7 +315,7 @@ impl Following {
         self.ground.source(|source| source.lag_ms = u64::try_from(age.as_millis()).ok());
     }
 
-    fn tell(&self, outcome: &Outcome, began: Instant, unix: u32) {
+    fn tell(&self, outcome: &Outcome, began: Moment, unix: u32) {
         let part = self.ground.part();
         let took = self.ground.clock().now().since(began);
         let Outcome { listed, entries, written, erased, bytes, passed_over, gone, .. } = outcome;

@@ -10,7 +10,7 @@ use cuttlebone_http::{Client, TokioClock};
 use cuttlebone_mounttable::{Limits as TableLimits, Principal, SharedTable, Table};
 use cuttlebone_tokens::{EpochStoreError, FileEpochs, Registry, Rules};
 
-use super::{Config, PublishConfig, check};
+use super::{Config, EpochsConfig, PublishConfig, check};
 use crate::bound::{BACKFILL, PROVIDE};
 use crate::clock::now;
 use crate::{
@@ -31,6 +31,12 @@ pub enum OpenError {
     /// The file of epochs.
     #[error("tokens.dir")]
     Tokens(#[from] EpochStoreError),
+    /// Names cannot be announced in etcd.
+    #[error("etcd.endpoints")]
+    Etcd(#[source] cuttlebone_mounttable::Failure),
+    /// A file for TLS, or a build that cannot speak to etcd.
+    #[error("etcd: {0}")]
+    Tls(String),
     /// The bearer token.
     #[error("bearer token: {0}")]
     Bearer(String),
@@ -97,7 +103,7 @@ impl Config {
             builder = builder.source(Follow::node(origin));
         }
         if let Some(publish) = &self.publish {
-            builder = builder.publish(self.publisher(publish, &table)?);
+            builder = builder.publish(self.publisher(publish, &table).await?);
         }
         if let Some(http) = &self.http {
             let bearer =
@@ -141,16 +147,56 @@ impl Config {
         let local_names = vec![BACKFILL.to_owned(), PROVIDE.to_owned()];
         let usual = cuttlebone_tokens::Config::default();
         let config = cuttlebone_tokens::Config { rules, recovery, local_names, ..usual };
-        Ok(Registry::open(config, TokioClock::new(), FileEpochs::open(&tokens.dir)?).await?)
+        match &tokens.epochs {
+            EpochsConfig::Dir(dir) => {
+                Ok(Registry::open(config, TokioClock::new(), FileEpochs::open(dir)?).await?)
+            }
+            EpochsConfig::Etcd(key) => self.epochs_in_etcd(config, key).await,
+        }
+    }
+
+    #[cfg(feature = "etcd")]
+    async fn epochs_in_etcd(
+        &self,
+        config: cuttlebone_tokens::Config,
+        key: &str,
+    ) -> Result<Registry, OpenError> {
+        let etcd = self.etcd.as_ref().ok_or_else(without_etcd)?.epochs(key).map_err(OpenError::Tls)?;
+        let epochs = cuttlebone_tokens_etcd::EtcdEpochs::connect(&etcd).await?;
+        Ok(Registry::open(config, TokioClock::new(), epochs).await?)
+    }
+
+    #[cfg(not(feature = "etcd"))]
+    #[expect(clippy::unused_async, reason = "with the feature it waits for etcd")]
+    async fn epochs_in_etcd(
+        &self,
+        _config: cuttlebone_tokens::Config,
+        _key: &str,
+    ) -> Result<Registry, OpenError> {
+        Err(without_etcd())
+    }
+
+    #[cfg(feature = "etcd")]
+    async fn publish_in_etcd(&self, prefix: &str) -> Result<Publish, OpenError> {
+        let etcd = self.etcd.as_ref().ok_or_else(without_etcd)?.names(prefix).map_err(OpenError::Tls)?;
+        let names = cuttlebone_mounttable_etcd::EtcdNamespace::connect(&etcd).await;
+        Ok(Publish::to(names.map_err(OpenError::Etcd)?))
+    }
+
+    #[cfg(not(feature = "etcd"))]
+    #[expect(clippy::unused_async, reason = "with the feature it waits for etcd")]
+    async fn publish_in_etcd(&self, _prefix: &str) -> Result<Publish, OpenError> {
+        Err(without_etcd())
     }
 
     /// What is announced, in the node's own table or in another one.
-    fn publisher(&self, publish: &PublishConfig, own: &SharedTable) -> Result<Publish, OpenError> {
+    async fn publisher(&self, publish: &PublishConfig, own: &SharedTable) -> Result<Publish, OpenError> {
         let mut config = cuttlebone_publisher::Config::default();
         config.period = publish.period;
-        let table = match &publish.table {
-            None => Publish::to(own.namespace(Principal::new(&self.name))),
-            Some(table) => {
+        let table = match (&publish.table, &publish.etcd_prefix) {
+            (_, Some(prefix)) => self.publish_in_etcd(prefix).await?,
+            (None, None) => Publish::to(own.namespace(Principal::new(&self.name))),
+            (Some(table), None) => {
                 let bearer = publish.bearer_file.as_deref().map(check::bearer).transpose();
                 let bearer = bearer.map_err(OpenError::Bearer)?;
                 Publish::to(MountClient::new(Client::new(table.clone(), bearer)))
@@ -172,4 +218,9 @@ impl Config {
         let table = Table::new(TableLimits::private(), Principal::new(&self.name));
         SharedTable::new(table, move || clock.now())
     }
+}
+
+/// The configuration says so before.
+fn without_etcd() -> OpenError {
+    OpenError::Tls("this program was built without it".into())
 }

@@ -11,7 +11,11 @@ use cuttlebone_mounttable::{Name, Server};
 use cuttlebone_wire::EntityAddr;
 
 use super::document::Document;
-use super::{BucketConfig, Config, HttpConfig, Links, MdsConfig, MonSyncConfig, PublishConfig, TokensConfig};
+use super::etcd::etcd;
+use super::{
+    BucketConfig, Config, EpochsConfig, HttpConfig, Links, MdsConfig, MonSyncConfig, PublishConfig,
+    TokensConfig,
+};
 use crate::Deadlines;
 use crate::mds::MdsLimits;
 
@@ -48,9 +52,15 @@ pub(super) const KEYS: &[&str] = &[
     "http.lease_s",
     "http.connections_max",
     "tokens.dir",
+    "tokens.etcd_key",
     "tokens.drain_s",
+    "etcd.endpoints",
+    "etcd.ca_file",
+    "etcd.cert_file",
+    "etcd.key_file",
     "publish.names",
     "publish.table",
+    "publish.etcd_prefix",
     "publish.bearer_file",
     "publish.server",
     "publish.period_s",
@@ -78,6 +88,7 @@ pub(super) fn config(document: &mut Document) -> Config {
         follow: follow(document),
         http: http(document),
         tokens: tokens(document),
+        etcd: etcd(document),
         publish: publish(document),
         stop: stop(document),
         log_level: document.text("log.level").unwrap_or_else(|| "info".into()),
@@ -149,6 +160,7 @@ fn fits_together(config: &Config, document: &mut Document) {
             "set publish.server or links.listen",
         );
     }
+    etcd_fits(config, document);
     let sources = [config.monsync.is_some(), config.mds.is_some(), config.follow.is_some()];
     let parts = [sources.contains(&true), config.links.is_some(), config.http.is_some()];
     if !parts.contains(&true) {
@@ -162,6 +174,29 @@ fn fits_together(config: &Config, document: &mut Document) {
             &error.to_string(),
             "docs/protocols/checkpoint.md has the limits",
         );
+    }
+}
+
+/// Who uses etcd says where it is, and the other way round.
+fn etcd_fits(config: &Config, document: &mut Document) {
+    let names = config.publish.as_ref().and_then(|publish| publish.etcd_prefix.as_ref());
+    let epochs = config.tokens.as_ref().and_then(|tokens| match &tokens.epochs {
+        EpochsConfig::Etcd(key) => Some(key),
+        EpochsConfig::Dir(_) => None,
+    });
+    for (key, value) in [("publish.etcd_prefix", names), ("tokens.etcd_key", epochs)] {
+        let Some(value) = value else { continue };
+        if value.is_empty() || value.starts_with('/') || value.ends_with('/') || value.len() > 1024 {
+            let hint = "as in \"cuttlebone/mounts\", without slashes at its ends";
+            document.refuse(key, "not a place in etcd", hint);
+        }
+        if config.etcd.is_none() {
+            document.refuse(key, "it is not said where etcd is", "set etcd.endpoints");
+        }
+    }
+    if config.etcd.is_some() && names.is_none() && epochs.is_none() {
+        let hint = "set publish.etcd_prefix or tokens.etcd_key";
+        document.refuse("etcd.endpoints", "nothing would be kept there", hint);
     }
 }
 
@@ -319,11 +354,22 @@ fn tokens(document: &mut Document) -> Option<TokensConfig> {
         return None;
     }
     let dir = document.text("tokens.dir").map(PathBuf::from);
+    let key = document.text("tokens.etcd_key");
     let drain = document.number("tokens.drain_s", 1..86_401, "seconds");
-    if dir.is_none() {
-        document.missing("tokens.dir", PATH);
-    }
-    Some(TokensConfig { dir: dir?, drain: Duration::from_secs(drain.unwrap_or(300)) })
+    let epochs = match (dir, key) {
+        (Some(dir), None) => EpochsConfig::Dir(dir),
+        (None, Some(key)) => EpochsConfig::Etcd(key),
+        (None, None) => {
+            document.missing("tokens.dir", PATH);
+            return None;
+        }
+        (Some(_), Some(_)) => {
+            let hint = "set tokens.dir or tokens.etcd_key";
+            document.refuse("tokens.etcd_key", "epochs are kept in one place", hint);
+            return None;
+        }
+    };
+    Some(TokensConfig { epochs, drain: Duration::from_secs(drain.unwrap_or(300)) })
 }
 
 fn publish(document: &mut Document) -> Option<PublishConfig> {
@@ -334,13 +380,18 @@ fn publish(document: &mut Document) -> Option<PublishConfig> {
     let names: Option<Vec<Name>> = document.list("publish.names", hint);
     let server: Option<Server> = document.parsed("publish.server", "as in \"10.0.0.9:3300\"");
     let table: Option<Address> = document.parsed("publish.table", "HOST:PORT, or unix:PATH");
+    let etcd_prefix = document.text("publish.etcd_prefix");
     let bearer_file = document.text("publish.bearer_file").map(PathBuf::from);
     let period = document.number("publish.period_s", 1..86_401, "seconds");
     if names.is_none() {
         document.missing("publish.names", hint);
     }
+    if etcd_prefix.is_some() && table.is_some() {
+        let hint = "set publish.table or publish.etcd_prefix";
+        document.refuse("publish.etcd_prefix", "names are announced in one place", hint);
+    }
     let period = Duration::from_secs(period.unwrap_or(60));
-    Some(PublishConfig { names: names?, table, bearer_file, server, period })
+    Some(PublishConfig { names: names?, table, etcd_prefix, bearer_file, server, period })
 }
 
 fn stop(document: &mut Document) -> Deadlines {
