@@ -50,8 +50,9 @@ fn busy(cluster: &Cluster, dir: &std::path::Path) -> Result<(Running, Running)> 
 /// monitor was paused may still come.
 fn open(browser: &mut Browser, node: &Running, view: View) -> Result<Value> {
     let settled = |status: &Value| {
-        let bucket = &status["buckets"][0];
-        [&bucket["items"], &bucket["unpersisted"], &status["update"], &status["connections"]["total"]]
+        let (bucket, update) = (&status["buckets"][0], &status["update"]);
+        let links = &status["connections"]["total"];
+        [&bucket["items"], &bucket["unpersisted"], &update["stage"], &update["held_items"], links]
             .map(Value::clone)
     };
     let mut before = node.status()?;
