@@ -21,6 +21,7 @@ const BENCHES: &[Bench] = &[
     Bench { name: "mds", package: "cuttlebone-interop", example: "bench_mds", peers: true },
     Bench { name: "mon-sync", package: "cuttlebone-interop", example: "bench_mon_sync", peers: true },
     Bench { name: "mounttable", package: "cuttlebone-mounttable", example: "bench_mounttable", peers: false },
+    Bench { name: "node", package: "cuttlebone-node", example: "bench_node", peers: false },
     Bench {
         name: "publisher",
         package: "cuttlebone-mounttable-etcd",

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use crate::run;
 
 mod checks;
+mod init;
 mod licences;
 
 #[derive(Debug, clap::Args)]
@@ -40,6 +41,7 @@ pub(crate) fn build(arguments: &Arguments) -> Result<()> {
     let folder = out.join(&name);
     fill(&folder, &binary, &target)?;
     checks::units(&folder)?;
+    init::node_unit_works(&folder)?;
     let archive = pack(&out, &name, &epoch)?;
     let bytes = |path: &Path| Ok::<_, anyhow::Error>(fs::metadata(path)?.len());
     println!(

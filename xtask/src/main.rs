@@ -15,6 +15,8 @@ mod run;
 mod setup;
 mod suites;
 mod tidy;
+#[cfg(test)]
+mod workflows;
 
 use std::process::ExitCode;
 

@@ -23,7 +23,7 @@ const RUNS: &[Long] = &[
     Long {
         suite: "interop",
         package: Some("cuttlebone-interop"),
-        sizes: &[("CUTTLEBONE_FS_OPS", "20000"), ("CUTTLEBONE_KILLS", "30")],
+        sizes: &[("CUTTLEBONE_FS_OPS", "20000"), ("CUTTLEBONE_KILLS", "50")],
     },
     Long { suite: "interop", package: Some("cuttlebone-cli"), sizes: &[("CUTTLEBONE_ROUNDS", "100")] },
     Long { suite: "shuttle", package: None, sizes: &[("CUTTLEBONE_SEEDS", "100000")] },
@@ -36,6 +36,12 @@ const FUZZ_SECONDS: u64 = 120;
 pub(crate) struct Arguments {
     /// Which run: sim, crash, model, interop, shuttle or fuzz; without one, each in turn
     run: Option<String>,
+}
+
+/// What can be asked for.
+#[cfg(test)]
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    RUNS.iter().map(|long| long.suite).chain(["fuzz"])
 }
 
 /// Runs everything that was asked for, also after a failure, and then says what failed.

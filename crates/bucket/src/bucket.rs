@@ -2,7 +2,7 @@ use core::future::poll_fn;
 use core::task::Poll;
 use std::collections::BTreeMap;
 
-use cuttlebone_checkpoint::{Seqno, Status};
+use cuttlebone_checkpoint::{CheckpointStatus, CursorStatus, Seqno, Status, UpdateState};
 use cuttlebone_machine::{Entropy, Instant, SplitMix};
 
 use crate::engine::{Engine, EngineError};
@@ -55,6 +55,18 @@ pub struct VbucketStatus {
     pub history: History,
     /// The last window that was reverted: barrier, first and last seqno.
     pub reverted: Option<(cuttlebone_checkpoint::CheckpointId, Seqno, Seqno)>,
+}
+
+/// The log of a vbucket in detail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a plain record that only this crate makes")]
+pub struct LogStatus {
+    /// Where hot reload is.
+    pub update: UpdateState,
+    /// Checkpoints in memory, the oldest first; the open one is the last.
+    pub checkpoints: Vec<CheckpointStatus>,
+    /// Who reads, persistence included.
+    pub cursors: Vec<CursorStatus>,
 }
 
 /// Partitions of keys and values, over a change log each and one disk.
@@ -323,6 +335,21 @@ impl<E: Engine> Bucket<E> {
                 waiting: vbucket.waiters.len(),
                 history: vbucket.history.clone(),
                 reverted: vbucket.reverted,
+            })
+        })
+    }
+
+    /// What lies in the log of a vbucket, and who has read how far.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotMyVbucket`] if there is none.
+    pub fn log_status(&self, id: VbucketId) -> Result<LogStatus, Error> {
+        self.with(id, |vbucket| {
+            Ok(LogStatus {
+                update: vbucket.log.update_state(),
+                checkpoints: vbucket.log.checkpoints().collect(),
+                cursors: vbucket.log.cursors().collect(),
             })
         })
     }

@@ -26,7 +26,7 @@ mod update;
 mod vbucket;
 mod warmup;
 
-pub use bucket::{Bucket, Now, VbucketId, VbucketStatus};
+pub use bucket::{Bucket, LogStatus, Now, VbucketId, VbucketStatus};
 pub use error::{Error, OpenError};
 pub use flusher::Flushed;
 pub use history::{Branch, Decision, History, Position};

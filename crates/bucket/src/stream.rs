@@ -205,6 +205,11 @@ impl<E: Engine> ReplicationStream<E> {
         }
     }
 
+    /// Whether what comes next is read from the disk, since it is no longer in memory.
+    pub const fn is_backfill(&self) -> bool {
+        self.backfill.is_some()
+    }
+
     /// How many events were returned.
     pub const fn events(&self) -> u64 {
         self.events

@@ -31,6 +31,10 @@ pub struct UpdateStats {
     pub reverted_deletes: u64,
     /// Reverts that had to be refused because the disk was behind.
     pub revert_failed: u64,
+    /// Windows that were completed.
+    pub completed: u64,
+    /// Windows that were reverted.
+    pub reverted: u64,
     /// How long reverts took, one sample for each vbucket: the n-th counts those below 2^n microseconds.
     pub revert_micros: [u64; 32],
 }
@@ -82,6 +86,7 @@ impl<E: Engine> Bucket<E> {
             vbucket.window.clear();
         }
         drop(own);
+        self.count_update(|stats| stats.completed += 1);
         self.signal().poke();
         Ok(())
     }
@@ -127,6 +132,7 @@ impl<E: Engine> Bucket<E> {
             let took = between().at - start;
             self.count_update(|stats| stats.sample(took));
         }
+        self.count_update(|stats| stats.reverted += 1);
         Ok(())
     }
 

@@ -32,4 +32,6 @@ pub use memory::Relief;
 pub use persist::Flush;
 pub use register::{Registered, Resume};
 pub use update::{UpdateState, Window};
-pub use values::{CheckpointId, CheckpointKind, Durability, Effect, Queued, Role, Seqno, Start, Status};
+pub use values::{
+    CheckpointId, CheckpointKind, CheckpointStatus, Durability, Effect, Queued, Role, Seqno, Start, Status,
+};

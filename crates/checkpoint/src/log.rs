@@ -10,8 +10,8 @@ use crate::persist::Flushing;
 use crate::slots::{Place, Slot};
 use crate::update::Update;
 use crate::{
-    CheckpointId, CheckpointKind, CursorId, Durability, Effect, Error, Freed, Item, LimitError, Limits,
-    Marker, Queued, Role, Seqno, Start, Status,
+    CheckpointId, CheckpointKind, CheckpointStatus, CursorId, Durability, Effect, Error, Freed, Item,
+    LimitError, Limits, Marker, Queued, Role, Seqno, Start, Status,
 };
 
 /// An ordered, de-duplicating log of the mutations of one partition.
@@ -39,6 +39,8 @@ pub struct ChangeLog {
     pub(crate) relieve_at: usize,
     /// What `queue` freed, until somebody outside the lock can drop it.
     pub(crate) garbage: Vec<Checkpoint>,
+    /// Mutations that took the place of an older one.
+    pub(crate) replaced: u64,
     /// How many cursors have a waker.
     pub(crate) waiting: usize,
 }
@@ -70,6 +72,7 @@ impl ChangeLog {
             persisted: start.seqno,
             flushing: None,
             flushes: 0,
+            replaced: 0,
             update: Update::Off,
             closed_bytes: 0,
             relieve_at: limits.memory_high(),
@@ -184,7 +187,20 @@ impl ChangeLog {
             unpersisted: self.guard().map_or(0, |cursor| (open.line_end() - cursor.at.line).mutations),
             memory: self.memory(),
             cursors: self.cursors.len(),
+            replaced: self.replaced,
         }
+    }
+
+    /// The checkpoints in memory, the oldest first; the last one is open.
+    pub fn checkpoints(&self) -> impl Iterator<Item = CheckpointStatus> {
+        self.list.iter().map(|checkpoint| CheckpointStatus {
+            id: checkpoint.id,
+            first: checkpoint.first,
+            last: checkpoint.end.filter(|_| checkpoint.closed).unwrap_or(self.last),
+            mutations: checkpoint.len.mutations,
+            created: checkpoint.created,
+            is_open: !checkpoint.closed,
+        })
     }
 
     /// The checkpoint before the one in which persistence stands.
@@ -285,7 +301,10 @@ impl ChangeLog {
                 open.push(Slot::Item(item));
                 Effect::New
             }
-            Some(old) => self.replace(now, seqno, old, item),
+            Some(old) => {
+                self.replaced = self.replaced.saturating_add(1);
+                self.replace(now, seqno, old, item)
+            }
         };
         if self.waiting > 0 {
             self.wake();

@@ -1,5 +1,7 @@
 use core::fmt;
 
+use cuttlebone_machine::Instant;
+
 /// The place of a mutation in the order of its partition. 0 is before the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "a number with a name")]
@@ -139,4 +141,24 @@ pub struct Status {
     pub memory: usize,
     /// How many cursors there are, persistence and its guard included.
     pub cursors: usize,
+    /// Mutations that took the place of an older one of their key, since the log was made.
+    pub replaced: u64,
+}
+
+/// A checkpoint in memory, for statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a plain record that only this crate makes")]
+pub struct CheckpointStatus {
+    /// Which one.
+    pub id: CheckpointId,
+    /// The first seqno of its snapshot.
+    pub first: Seqno,
+    /// The last seqno; of the open one, so far.
+    pub last: Seqno,
+    /// Mutations that are left in it.
+    pub mutations: u64,
+    /// When it was opened.
+    pub created: Instant,
+    /// Whether it still grows.
+    pub is_open: bool,
 }

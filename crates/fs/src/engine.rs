@@ -29,13 +29,20 @@ pub(crate) enum Order {
     /// One call.
     Call { lane: LaneId, call: Call, answer: oneshot::Sender<Outcome> },
     /// What a name stands for, if that is known without asking and is no symbolic link.
-    Known { entry: Entry, answer: oneshot::Sender<Option<Ino>> },
+    Known { entry: Entry, answer: oneshot::Sender<Option<Known>> },
     /// Tells when all that was done so far is committed: to an inode, or anywhere.
     Sync { what: Option<Ino>, answer: oneshot::Sender<Result<(), cuttlebone_mds::Error>> },
     /// Tells of changes, until the receiver is dropped.
     Watch { inos: Vec<Ino>, changes: mpsc::Sender<(Ino, Change)>, answer: oneshot::Sender<bool> },
     /// Closes every session.
     Unmount { answer: oneshot::Sender<bool> },
+}
+
+/// What a name is known to stand for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    pub(crate) ino: Ino,
+    pub(crate) is_dir: bool,
 }
 
 /// Orders that are taken in before the machine is given a chance to send.
@@ -324,11 +331,11 @@ impl Engine {
     }
 
     /// What a name stands for, if it is known and no symbolic link: where those lead has to be asked for.
-    fn known(&mut self, entry: &Entry) -> Option<Ino> {
+    fn known(&mut self, entry: &Entry) -> Option<Known> {
         let now = self.now();
         let KnownName::Taken(ino) = self.client.known_name(now, entry) else { return None };
         let stat = self.client.known_attributes(now, ino, CapBits::PIN)?;
-        (!stat.is_symlink()).then_some(ino)
+        (!stat.is_symlink()).then_some(Known { ino, is_dir: stat.is_dir() })
     }
 
     fn unwatch(&mut self, inos: &[Ino]) {

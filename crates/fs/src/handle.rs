@@ -11,7 +11,7 @@ use cuttlebone_mon::StatFsReply;
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::engine::{Engine, Order};
+use crate::engine::{Engine, Known, Order};
 use crate::fair::LaneId;
 use crate::monitors::{Heard, HowFull, Monitors};
 use crate::{Changes, Error, FsConfig, Metadata, Notice, Notices, Place};
@@ -223,8 +223,11 @@ impl FileSystem {
         let mut watched = Vec::new();
         for place in places {
             let place = place.clone().into();
-            let ino = self.stat(&place).await?.ino;
-            watched.push((ino, place));
+            let metadata = self.stat(&place).await?;
+            if !metadata.snap.is_head() {
+                return Err(refused("watch", &place, Errno::EROFS));
+            }
+            watched.push((metadata.ino, place));
         }
         let (changes, receiver) = mpsc::channel(CHANGES_MAX);
         let (answer, taken) = oneshot::channel();
@@ -264,10 +267,11 @@ impl FileSystem {
         match place.split() {
             None => Ok(place.base()),
             Some((dir, name)) => {
+                Self::only_now(op, &dir, name)?;
                 let name = name_of(op, place, name)?;
                 let dir = self.dir(op, place, &dir).await?;
-                if let Some(ino) = self.known(dir, &name).await? {
-                    return Ok(ino);
+                if let Some(known) = self.known(dir, &name).await? {
+                    return Ok(known.ino);
                 }
                 let want = CapBits::PIN;
                 let answer =
@@ -294,6 +298,7 @@ impl FileSystem {
         dir: &Place,
         name: &[u8],
     ) -> Result<NewEntry, Error> {
+        Self::only_now(op, dir, name)?;
         let name = name_of(op, place, name)?;
         Ok(NewEntry::new(self.dir(op, place, dir).await?, name))
     }
@@ -309,10 +314,13 @@ impl FileSystem {
         let mut left: Vec<Bytes> = dir.parts().map(Bytes::copy_from_slice).collect();
         left.reverse();
         let (mut way, mut links) = (vec![dir.base()], 0);
+        let mut is_dir = true;
         while let Some(part) = left.pop() {
             let here = way.last().copied().unwrap_or(Ino::ROOT);
             match &*part {
-                b"." | b"" => continue,
+                // No server is asked for these names, which would see it.
+                b"." | b".." if !is_dir => return Err(refused(op, place, Errno::ENOTDIR)),
+                b"" | b"." => continue,
                 b".." => {
                     if way.len() > 1 {
                         way.pop();
@@ -322,14 +330,16 @@ impl FileSystem {
                 _ => {}
             }
             let name = name_of(op, place, &part)?;
-            if let Some(ino) = self.known(here, &name).await? {
-                way.push(ino);
+            if let Some(known) = self.known(here, &name).await? {
+                is_dir = known.is_dir;
+                way.push(known.ino);
                 continue;
             }
             let entry = NewEntry::new(here, name);
             let answer = self.call(op, place, Call::Lookup { entry, want: CapBits::PIN }).await?;
             let metadata = self.target(op, place, answer).await?;
             if !metadata.is_symlink() {
+                is_dir = metadata.is_dir();
                 way.push(metadata.ino);
                 continue;
             }
@@ -352,7 +362,7 @@ impl FileSystem {
     }
 
     /// The inode that a name stands for and that is no symbolic link, if that is known without asking.
-    async fn known(&self, dir: Ino, name: &Name) -> Result<Option<Ino>, Error> {
+    async fn known(&self, dir: Ino, name: &Name) -> Result<Option<Known>, Error> {
         let (answer, known) = oneshot::channel();
         self.order(Order::Known { entry: NewEntry::new(dir, name.clone()), answer }).await?;
         known.await.map_err(|_| Error::Unmounted)

@@ -13,6 +13,7 @@ mod ops;
 mod paging;
 mod place;
 mod read_dir;
+mod snapshots;
 mod vxattr;
 mod watch;
 

@@ -1,14 +1,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use cuttlebone_mds::{
-    AttrChanges, Call, CapBits, Entry as NewEntry, Errno, Extra, Ino, Name, PageFlags, XattrMode,
-};
+use cuttlebone_mds::{AttrChanges, Call, CapBits, Entry as NewEntry, Errno, Extra, Ino, XattrMode};
 
 use crate::handle::refused;
 use crate::metadata::{Kind, PERMISSION_BITS};
 use crate::vxattr::{Computed, computed};
-use crate::{Entry, Error, FileSystem, Metadata, Place, ReadDir};
+use crate::{Error, FileSystem, Metadata, Place, ReadDir};
 
 impl FileSystem {
     /// The attributes of what is there, symbolic links not followed at the end.
@@ -18,6 +16,9 @@ impl FileSystem {
     /// [`Error::Failed`] with what the server says.
     pub async fn stat(&self, place: impl Into<Place>) -> Result<Metadata, Error> {
         let (op, place) = ("stat", place.into());
+        if let Some(past) = self.past(op, &place).await? {
+            return self.stat_past(op, &place, past).await;
+        }
         let want = CapBits::STAT;
         let reply = match place.split() {
             None => self.call(op, &place, Call::GetAttr { target: place.base().into(), want }).await?,
@@ -37,6 +38,10 @@ impl FileSystem {
     /// [`Error::Failed`] with what the server says.
     pub async fn lookup(&self, place: impl Into<Place>) -> Result<(Ino, Kind), Error> {
         let (op, place) = ("lookup", place.into());
+        if let Some(past) = self.past(op, &place).await? {
+            let metadata = self.stat_past(op, &place, past).await?;
+            return Ok((metadata.ino, metadata.kind));
+        }
         let want = CapBits::PIN;
         let answer = match place.split() {
             None => self.call(op, &place, Call::GetAttr { target: place.base().into(), want }).await?,
@@ -47,6 +52,18 @@ impl FileSystem {
         };
         let metadata = self.target(op, &place, answer).await?;
         Ok((metadata.ino, metadata.kind))
+    }
+
+    /// The directory that an inode is in: that of its first name, if it has several. Of what was removed while somebody
+    /// holds it open, one of the server's own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with what the server says; `ESTALE` if the inode is gone.
+    pub async fn parent(&self, ino: Ino) -> Result<Ino, Error> {
+        let (op, place) = ("lookup parent", Place::from(ino));
+        let answer = self.call(op, &place, Call::LookupParent { ino }).await?;
+        answer.target.map(|dir| dir.ino).ok_or_else(|| refused(op, &place, Errno::ENOENT))
     }
 
     /// What is in a directory, with attributes, page by page as they are asked for.
@@ -67,7 +84,7 @@ impl FileSystem {
         self.target(op, &place, reply).await
     }
 
-    /// Makes an empty file with these permissions. Nothing is opened, so nothing has to be closed.
+    /// Makes an empty file with these permissions. It is not open, so nothing has to be closed.
     ///
     /// # Errors
     ///
@@ -75,8 +92,8 @@ impl FileSystem {
     pub async fn create(&self, place: impl Into<Place>, mode: u32) -> Result<Metadata, Error> {
         let (op, place) = ("create", place.into());
         let entry = self.entry(op, &place).await?;
-        let mode = Kind::File.bits() | mode & PERMISSION_BITS;
-        let reply = self.call(op, &place, Call::Mknod { entry, mode, rdev: 0 }).await?;
+        let mode = mode & PERMISSION_BITS;
+        let reply = self.call(op, &place, Call::MakeFile { entry, mode }).await?;
         self.target(op, &place, reply).await
     }
 
@@ -224,7 +241,8 @@ impl FileSystem {
         }
         match computed(&metadata, name) {
             Computed::Value(value) => return Ok(value),
-            Computed::Unknown if name.starts_with(b"ceph.") => {}
+            // Of what is kept in a snapshot, a server knows no others.
+            Computed::Unknown if name.starts_with(b"ceph.") && metadata.snap.is_head() => {}
             Computed::Unknown | Computed::Absent => return Err(refused(op, &place, Errno::ENODATA)),
         }
         let call = Call::GetVxattr { ino: metadata.ino, name: Bytes::copy_from_slice(name) };
@@ -278,56 +296,7 @@ impl FileSystem {
         let name = Bytes::copy_from_slice(name.as_ref());
         self.call(op, &place, Call::RemoveXattr { ino, name }).await.map(drop)
     }
-
-    /// The snapshots of a directory.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Failed`] with what the server says.
-    pub async fn snapshots(&self, place: impl Into<Place>) -> Result<Vec<Entry>, Error> {
-        let (op, place) = ("lssnap", place.into());
-        let dir = self.dir(op, &place, &place).await?;
-        let (mut snapshots, mut after) = (Vec::new(), None);
-        loop {
-            let answer = self.call(op, &place, Call::ListSnaps { dir, after }).await?;
-            let Extra::Page(page) = answer.extra else { return Ok(snapshots) };
-            let last = page.entries.last().and_then(|entry| Name::new(entry.name.clone()).ok());
-            let listed = page.entries.into_iter();
-            snapshots.extend(listed.map(|entry| Entry { name: entry.name, metadata: entry.inode.into() }));
-            // A server has a few hundred at most, and says so with the last page; one without an end leads nowhere.
-            if page.flags.contains(PageFlags::END) || last.is_none() || snapshots.len() > SNAPSHOTS_MAX {
-                return Ok(snapshots);
-            }
-            after = last;
-        }
-    }
-
-    /// Makes a snapshot of a directory and everything below.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Failed`] with what the server says.
-    pub async fn make_snapshot(&self, dir: impl Into<Place>, name: impl AsRef<[u8]>) -> Result<(), Error> {
-        let (op, place) = ("mksnap", dir.into());
-        let snap = self.entry_in(op, &place, &place, name.as_ref()).await?;
-        self.call(op, &place, Call::MakeSnap { snap }).await.map(drop)
-    }
-
-    /// Removes a snapshot of a directory.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Failed`] with what the server says.
-    pub async fn remove_snapshot(&self, dir: impl Into<Place>, name: impl AsRef<[u8]>) -> Result<(), Error> {
-        let (op, place) = ("rmsnap", dir.into());
-        let snap = self.entry_in(op, &place, &place, name.as_ref()).await?;
-        self.call(op, &place, Call::RemoveSnap { snap }).await.map(drop)
-    }
 }
 
 /// Most directories above each other that are looked at: paths of Linux have at most half as many parts.
 const DEPTH_MAX: usize = 4096;
-/// Most snapshots of one directory that are listed.
-///
-/// Source: `ceph/ceph:src/common/options.cc`, `mds_max_snaps_per_dir`, 100; at most 4096.
-const SNAPSHOTS_MAX: usize = 4096;

@@ -3,10 +3,11 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 
 use bytes::Bytes;
-use cuttlebone_mds::{Answer, Call, Extra, NameHash, Target};
+use cuttlebone_mds::{Answer, Call, Extra, Ino, NameHash, Target};
 use futures_core::Stream;
 
 use crate::paging::Paging;
+use crate::snapshots::Past;
 use crate::{Error, FileSystem, Metadata, Place};
 
 /// What is done, as errors tell it.
@@ -36,15 +37,22 @@ pub struct ReadDir {
     fs: FileSystem,
     place: Place,
     /// The directory, once it is known.
-    dir: Option<Target>,
+    dir: Option<Listed>,
     page_entries: u32,
     paging: Paging,
     asking: Option<Asking>,
 }
 
+/// What is listed.
+#[derive(Clone)]
+enum Listed {
+    Directory(Target),
+    SnapshotsOf(Ino),
+}
+
 /// An answer, and where the question went.
 struct Page {
-    dir: Target,
+    dir: Listed,
     answer: Box<Answer>,
 }
 
@@ -77,9 +85,16 @@ impl ReadDir {
         Box::pin(async move {
             let dir = match known {
                 Some(dir) => dir,
-                None => fs.dir(OP, &place, &place).await?.into(),
+                None => match fs.past(OP, &place).await? {
+                    None => Listed::Directory(fs.dir(OP, &place, &place).await?.into()),
+                    Some(Past::Kept(target)) => Listed::Directory(target),
+                    Some(Past::Snapshots(dir)) => Listed::SnapshotsOf(dir),
+                },
             };
-            let call = Call::ReadDir { dir: dir.clone(), frag, after, entries_max, bytes_max: 0 };
+            let call = match dir.clone() {
+                Listed::Directory(dir) => Call::ReadDir { dir, frag, after, entries_max, bytes_max: 0 },
+                Listed::SnapshotsOf(dir) => Call::ListSnaps { dir, after },
+            };
             let answer = fs.call(OP, &place, call).await?;
             Ok(Page { dir, answer })
         })

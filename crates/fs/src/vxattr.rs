@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use cuttlebone_wire::WallTime;
 
-use crate::{DirSums, Metadata};
+use crate::{DirSums, Kind, Metadata};
 
 /// What attributes that an answer told say of one more.
 pub(crate) enum Computed {
@@ -31,9 +31,32 @@ pub(crate) fn computed(metadata: &Metadata, name: &[u8]) -> Computed {
         b"ceph.dir.rctime" => of_dir(|dir| time(dir.rctime)),
         b"ceph.quota.max_bytes" => limit(metadata.quota.max_bytes),
         b"ceph.quota.max_files" => limit(metadata.quota.max_files),
-        _ => return Computed::Unknown,
+        _ => return layout_part(metadata, name),
     };
     value.map_or(Computed::Absent, |value| Computed::Value(value.into()))
+}
+
+/// A number of the layout. The server knows none of them by these names, and the name of a pool is not in a layout.
+fn layout_part(metadata: &Metadata, name: &[u8]) -> Computed {
+    let (part, kind) = match (name.strip_prefix(b"ceph.dir.layout."), name.strip_prefix(b"ceph.file.layout."))
+    {
+        (Some(part), _) => (part, Kind::Dir),
+        (_, Some(part)) => (part, Kind::File),
+        (None, None) => return Computed::Unknown,
+    };
+    let layout = &metadata.layout;
+    let value = match part {
+        b"stripe_unit" => layout.stripe_unit,
+        b"stripe_count" => layout.stripe_count,
+        b"object_size" => layout.object_size,
+        _ => return Computed::Unknown,
+    };
+    // All numbers are zero for a directory that has no layout of its own.
+    if metadata.kind == kind && layout.stripe_unit > 0 {
+        Computed::Value(value.to_string().into())
+    } else {
+        Computed::Absent
+    }
 }
 
 /// Seconds and nanoseconds with a dot between them.

@@ -43,7 +43,7 @@ pub enum ClientError {
     #[error("no answer from {0} in time")]
     TimedOut(Address),
     /// The service understood and said no.
-    #[error("{}", .1.detail)]
+    #[error("{} ({})", .1.detail, .1.hint)]
     Refused(StatusCode, Problem),
     /// The answer is not what this protocol says.
     #[error("the answer makes no sense: {0}")]

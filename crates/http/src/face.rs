@@ -91,6 +91,7 @@ impl Face {
             status,
             registry.clone(),
             mounts.clone(),
+            keeping.clone(),
             sessions.clone(),
             traffic,
             Arc::clone(config),
@@ -109,11 +110,12 @@ impl Face {
         let mut router = guarded
             .route_layer(middleware::from_fn_with_state(Arc::clone(config), guard::authorize))
             .route("/healthz", get(|| async { "ok\n" }))
-            .merge(status::readiness(watch));
+            .merge(status::readiness(watch.clone()));
         if let Some(mounts) = &mounts {
             router = router.merge(mounts::router(mounts, config));
         }
         router
+            .route_layer(middleware::from_fn_with_state(watch, Watch::forget_changed))
             .fallback(|| async { Refusal::not_found("no such path") })
             .method_not_allowed_fallback(|| async { Refusal::method_not_allowed() })
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -1,13 +1,13 @@
 use core::ops::Bound;
 use core::pin::Pin;
 use core::task::{Context, Poll};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cuttlebone_bucket::engine::Engine;
 use cuttlebone_bucket::{
     Bucket, Error, Event, Now, Position, ReplicationStream, UpdateStats, VbucketId, VbucketStatus,
 };
-use cuttlebone_tokens::FenceGate;
+use cuttlebone_tokens::{Epoch, FenceGate};
 use futures::Stream;
 use futures::stream::BoxStream;
 use tokio::sync::Semaphore;
@@ -21,6 +21,8 @@ pub(crate) struct Keeping {
     pub(crate) gate: FenceGate,
     /// Places for streams of changes, each of which has a thread.
     pub(crate) places: Arc<Semaphore>,
+    /// The incarnation that has begun the window of hot reload, if it was begun here.
+    begun_by: Arc<Mutex<Option<Epoch>>>,
 }
 
 impl Keeping {
@@ -33,7 +35,15 @@ impl Keeping {
         E::Snapshot: Unpin,
     {
         let bucket = Arc::new(Timed { bucket, now: Box::new(now) });
-        Self { bucket, gate, places: Arc::new(Semaphore::new(STREAMS_MAX)) }
+        Self { bucket, gate, places: Arc::new(Semaphore::new(STREAMS_MAX)), begun_by: Arc::default() }
+    }
+
+    pub(crate) fn begun_by(&self) -> Option<Epoch> {
+        *self.begun_by.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_begun_by(&self, epoch: Option<Epoch>) {
+        *self.begun_by.lock().unwrap_or_else(PoisonError::into_inner) = epoch;
     }
 }
 

@@ -111,6 +111,9 @@ async fn update(
         let outcome = carry_out(&keeping, step);
         // Still admitted: the log has the steps in the order in which they took effect.
         let (epoch, done) = (admission.epoch().0, outcome.is_ok());
+        if done {
+            keeping.set_begun_by((step == Step::Start).then_some(admission.epoch()));
+        }
         tracing::info!(step = step.word(), epoch, done, "hot reload");
         drop(admission);
         outcome

@@ -15,9 +15,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 async fn get(address: &Address, path: &str) -> (u16, String) {
+    request(address, &format!("GET {path}"), "").await
+}
+
+async fn request(address: &Address, line: &str, body: &str) -> (u16, String) {
     let Address::Tcp(address) = address else { panic!() };
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    let length = body.len();
+    let head = format!("{line} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
+    let kind = "content-type: application/json";
+    let request = format!("{head}{kind}\r\ncontent-length: {length}\r\n\r\n{body}");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -113,4 +120,23 @@ async fn mounts_are_shown_to_the_owner_and_only_counted_where_names_may_be_hidde
         }
         task.abort();
     }
+}
+
+#[tokio::test]
+async fn whoever_changed_something_sees_it_at_once() {
+    let who = Principal::new("service");
+    let clock = TokioClock::new();
+    let table = Table::new(Limits::private(), who.clone());
+    let table = SharedTable::new(table, move || cuttlebone_tokens::Clock::now(&clock));
+    let server = Server::bind(&"127.0.0.1:0".parse().unwrap(), Config::default()).await.unwrap();
+    let address = server.address();
+    let face = Face::new().with_mounts(Mounts::new(table, Principals::owner(who)));
+    let task = tokio::spawn(server.serve(face, core::future::pending()));
+    for (i, name) in (0..).zip(["a", "b", "c"]) {
+        let status: Status = serde_json::from_str(&get(&address, "/v1/status").await.1).unwrap();
+        assert_eq!(status.mounts.total, i);
+        let put = format!("PUT /v1/mounts/{name}");
+        assert_eq!(request(&address, &put, r#"{"server":"h:1","ttl_ms":60000}"#).await.0, 200);
+    }
+    task.abort();
 }

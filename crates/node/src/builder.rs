@@ -44,6 +44,14 @@ pub struct Deadlines {
     pub services: Duration,
 }
 
+impl Deadlines {
+    /// How long the built-in parts may take to end, all steps together.
+    pub fn total(&self) -> Duration {
+        let Self { names, tokens, sources, flush, services } = *self;
+        [names, tokens, sources, flush, services].into_iter().fold(Duration::ZERO, Duration::saturating_add)
+    }
+}
+
 impl Default for Deadlines {
     /// 5 s for names and sources, 10 s for tokens, a minute for the disk, 5 s for the rest.
     fn default() -> Self {

@@ -15,13 +15,16 @@ use cuttlebone_mounttable::{Name, Server};
 use cuttlebone_wire::{EntityAddr, EntityAddrs};
 
 use crate::Deadlines;
+use crate::mds::MdsLimits;
 
 mod check;
 mod document;
+mod etcd;
 mod open;
 mod schema;
 
 pub use document::Override;
+pub use etcd::EtcdConfig;
 pub use open::OpenError;
 
 /// One thing that is wrong with a configuration.
@@ -64,12 +67,16 @@ pub struct Config {
     pub bucket: Option<BucketConfig>,
     /// `[source.monsync]`.
     pub monsync: Option<MonSyncConfig>,
+    /// `[source.mds]`.
+    pub mds: Option<MdsConfig>,
     /// `source.follow.origin`.
     pub follow: Option<SocketAddr>,
     /// `[http]`.
     pub http: Option<HttpConfig>,
     /// `[tokens]`.
     pub tokens: Option<TokensConfig>,
+    /// `[etcd]`.
+    pub etcd: Option<EtcdConfig>,
     /// `[publish]`.
     pub publish: Option<PublishConfig>,
     /// `[stop]`.
@@ -94,6 +101,10 @@ pub struct Links {
     pub replicas: bool,
     /// `links.provide`: fresh monitors may synchronise from the copy.
     pub provide: bool,
+    /// `links.backfills_max`: for how many replicas the disk is read at once.
+    pub backfills_max: u32,
+    /// `links.copies_max`: how many monitors synchronise at once.
+    pub copies_max: u32,
 }
 
 /// What is kept.
@@ -120,6 +131,22 @@ pub struct MonSyncConfig {
     pub vbucket: u16,
 }
 
+/// The tree that is followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MdsConfig {
+    /// `source.mds.monitors`.
+    pub monitors: Vec<EntityAddr>,
+    /// `source.mds.fs`; without it the cluster's default.
+    pub fs: Option<String>,
+    /// `source.mds.root`.
+    pub root: String,
+    /// `source.mds.vbucket`.
+    pub vbucket: u16,
+    /// `source.mds.every_ms`, `.walk_every_s`, `.rate_entries_max`, `.watched_max`, `.inodes_max`.
+    pub limits: MdsLimits,
+}
+
 /// The HTTP face.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -138,10 +165,20 @@ pub struct HttpConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TokensConfig {
-    /// `tokens.dir`: where epochs survive a restart.
-    pub dir: PathBuf,
+    /// Where epochs survive a restart.
+    pub epochs: EpochsConfig,
     /// `tokens.drain_s`.
     pub drain: Duration,
+}
+
+/// Where epochs are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EpochsConfig {
+    /// `tokens.dir`: in a file there, for this node alone.
+    Dir(PathBuf),
+    /// `tokens.etcd_key`: in etcd under this key, in one order for all nodes that have it.
+    Etcd(String),
 }
 
 /// What is announced.
@@ -152,6 +189,8 @@ pub struct PublishConfig {
     pub names: Vec<Name>,
     /// `publish.table`; without it the node's own.
     pub table: Option<Address>,
+    /// `publish.etcd_prefix`: in etcd below it, instead of a table.
+    pub etcd_prefix: Option<String>,
     /// `publish.bearer_file`: what is shown to that table.
     pub bearer_file: Option<PathBuf>,
     /// `publish.server`; without it where the node accepts links.

@@ -12,19 +12,26 @@ pub(crate) const GUESTS_MAX: usize = 16;
 /// Who serves whom at one listener.
 pub(crate) type Hosts = Vec<(Callers, mpsc::Sender<Guest>)>;
 
-/// Accepts links and hands each to the sink that serves such callers. Ends when the listener fails.
+/// Accepts links and hands each to the sink that serves such callers, as long as it `is_open`. Ends when the listener
+/// fails.
 ///
 /// # Cancel safety
 ///
 /// Dropped, it accepts nothing more; links that sinks have go on as long as they hold them and `driver` is driven.
-pub(crate) async fn receive(listener: Listener, addrs: EntityAddrs, limits: DriverLimits, hosts: Hosts) {
+pub(crate) async fn receive(
+    listener: Listener,
+    addrs: EntityAddrs,
+    limits: DriverLimits,
+    hosts: Hosts,
+    is_open: impl Fn() -> bool + Clone + Send + 'static,
+) {
     let (mut peers, driver) = listener.serve(AcceptConfig::monitor(addrs), limits);
     let mut tasks = JoinSet::new();
     tasks.spawn(driver);
     loop {
         tokio::select! {
             accepted = peers.accept() => match accepted {
-                Some(connection) => drop(tasks.spawn(usher(connection, hosts.clone()))),
+                Some(connection) => drop(tasks.spawn(usher(connection, hosts.clone(), is_open.clone()))),
                 None => return,
             },
             Some(_) = tasks.join_next() => {}
@@ -32,9 +39,12 @@ pub(crate) async fn receive(listener: Listener, addrs: EntityAddrs, limits: Driv
     }
 }
 
-/// Waits until it is known who it is. Dropping a connection closes it: nobody here serves such callers.
-async fn usher(mut connection: Connection, hosts: Hosts) {
+/// Waits until it is known who it is. Dropping a connection closes it: nobody here serves such callers, or nobody any more.
+async fn usher(mut connection: Connection, hosts: Hosts, is_open: impl Fn() -> bool) {
     let Some(Event::Ready(ready)) = connection.recv().await else { return };
+    if !is_open() {
+        return;
+    }
     let best = hosts.iter().max_by_key(|(callers, _)| callers.fit(&ready));
     if let Some((callers, sink)) = best
         && callers.fit(&ready) > 0

@@ -33,6 +33,20 @@ pub enum Error {
     /// The bucket refused.
     #[error("bucket")]
     Bucket(#[from] cuttlebone_bucket::Error),
+    /// The file system could not be asked.
+    #[error("file system")]
+    FileSystem(#[from] cuttlebone_fs::Error),
+    /// The bucket holds the tree of another directory or file system.
+    #[error(
+        "the vbucket holds the tree of another directory or file system; give another vbucket or directory"
+    )]
+    OtherTree,
+    /// A tree has more inodes than it may.
+    #[error("the tree has more than {inodes_max} inodes; raise the limit, or give a smaller root")]
+    TreeTooLarge {
+        /// How many it may have.
+        inodes_max: usize,
+    },
     /// The bucket holds something of ours that is not what was written.
     #[error("the bucket's {0} is damaged")]
     Damaged(&'static str),
@@ -124,6 +138,8 @@ impl Error {
             | Self::Sync(_)
             | Self::Reverted
             | Self::Replica(_)
+            | Self::FileSystem(_)
+            | Self::TreeTooLarge { .. }
             | Self::Store(cuttlebone_store::Error::Provider(_)) => true,
             Self::Bucket(error) => error.is_retryable(),
             Self::Part { source, .. } => source.is_retryable(),
@@ -134,6 +150,7 @@ impl Error {
             | Self::Other(_)
             | Self::StoppedLate { .. }
             | Self::OtherCluster { .. }
+            | Self::OtherTree
             | Self::NoMonMap
             | Self::NotDiallable(_)
             | Self::Listen { .. }

@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use cuttlebone_http::mounts::Mounts;
 use cuttlebone_http::reload::Outcome;
-use cuttlebone_http::{Address, Config, Server, update};
-use cuttlebone_tokens::{FenceGate, Registry};
+use cuttlebone_http::{Address, Config, Server};
+use cuttlebone_tokens::Registry;
 
 use crate::Ground;
 use crate::part::{Running, Service};
@@ -66,12 +66,10 @@ impl Service for Face {
             let mut face = cuttlebone_http::Face::new();
             if let Some(registry) = ground.registry() {
                 face = face.with_tokens(registry.clone());
-                if let Some(bucket) = ground.bucket() {
-                    // Whoever was told to stop before a restart stays outside after it.
-                    let gate = FenceGate::resume(update::NAME, registry.first_epoch());
-                    let clock = ground.clone();
-                    face = face.with_bucket(bucket.clone(), gate, move || clock.now());
-                }
+            }
+            if let (Some(bucket), Some(gate)) = (ground.bucket(), &ground.shared().gate) {
+                let clock = ground.clone();
+                face = face.with_bucket(bucket.clone(), gate.clone(), move || clock.now());
             }
             if let Some(mounts) = self.mounts {
                 face = face.with_mounts(mounts);

@@ -8,8 +8,9 @@ use cuttlebone_driver::Clock;
 use cuttlebone_http::status::{
     ConnectionStatus, MountStatus, NodeStatus, PublishedStatus, Rows, SourceStatus, Stage, Status,
 };
+use cuttlebone_http::update;
 use cuttlebone_machine::Instant;
-use cuttlebone_tokens::Registry;
+use cuttlebone_tokens::{FenceGate, Registry};
 use cuttlebone_wire::EntityAddrs;
 use tokio::sync::watch;
 
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) bucket: Option<NodeBucket>,
     pub(crate) copy: Option<PathBuf>,
     pub(crate) registry: Option<Registry>,
+    /// Who may drive hot reload, where there are both a bucket and a registry.
+    pub(crate) gate: Option<FenceGate>,
     pub(crate) clock: Clock,
     pub(crate) phase: watch::Sender<Phase>,
     /// Sources that have not said yet that they are ready.
@@ -69,11 +72,17 @@ impl Shared {
         registry: Option<Registry>,
         sources: usize,
     ) -> Self {
+        // Whoever was told to stop before a restart stays outside after it.
+        let gate = bucket
+            .as_ref()
+            .and(registry.as_ref())
+            .map(|registry| FenceGate::resume(update::NAME, registry.first_epoch()));
         Self {
             name,
             bucket,
             copy,
             registry,
+            gate,
             clock: Clock::start(),
             phase: watch::Sender::new(Phase::Serving),
             waiting: watch::Sender::new(sources),
@@ -93,6 +102,10 @@ impl Shared {
             (Phase::Serving, _) => Stage::CatchingUp,
             _ => Stage::Stopping,
         }
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        *self.phase.borrow() != Phase::Serving
     }
 
     pub(crate) fn listening(&self, addrs: &EntityAddrs) {
@@ -174,7 +187,7 @@ impl Shared {
             status.mounts = mounts();
         }
         if let Some(bucket) = &self.bucket {
-            (status.buckets, status.update) = report::of_bucket(bucket, self.disk_error());
+            (status.buckets, status.update) = report::of_bucket(bucket, self.disk_error(), here);
         }
         status
     }
@@ -218,6 +231,11 @@ impl Ground {
     /// The time, as a bucket wants it.
     pub fn now(&self) -> Now {
         now(&self.shared.clock)
+    }
+
+    /// Whether the node has begun to end: who comes now is turned away.
+    pub fn is_ending(&self) -> bool {
+        self.shared.is_ending()
     }
 
     /// Ends when this part has to end.

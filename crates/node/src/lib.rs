@@ -3,6 +3,7 @@
 
 mod announce;
 mod backup;
+mod bound;
 mod builder;
 mod client;
 mod clock;
@@ -10,9 +11,11 @@ pub mod config;
 mod door;
 mod error;
 mod face;
+mod filling;
 mod gather;
 mod ground;
 mod keeper;
+pub mod mds;
 mod monitor;
 mod monsync;
 mod node;
@@ -35,6 +38,7 @@ pub use cuttlebone_monsync::v2::{PaceConfig, Progress, ProviderConfig, Requester
 pub use error::Error;
 pub use face::Face;
 pub use ground::{Ground, Shown};
+pub use mds::MdsTree;
 pub use monsync::MonSync;
 pub use node::{Handle, Node};
 pub use part::{Callers, Guest, Guests, Phase, Plan, Running, Service, Sink, Source};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cuttlebone_driver::Listener;
 use cuttlebone_http::status::Status;
-use cuttlebone_tokens::{NameState, Registry};
+use cuttlebone_tokens::{Advance, Epoch, NameState, Registry};
 use cuttlebone_wire::{EntityAddr, EntityAddrs};
 use futures::StreamExt;
 use tokio::sync::mpsc;
@@ -189,9 +189,11 @@ impl Work {
         }
         if let Some(Opened { listener, addrs }) = door {
             let over = ground("listener", Phase::Services);
+            let node = Arc::clone(shared);
+            let is_open = move || !node.is_ending();
             let work = async move {
                 tokio::select! {
-                    () = door::receive(listener, addrs, driver_limits(), hosts) => Err(Error::Config("the listener has failed")),
+                    () = door::receive(listener, addrs, driver_limits(), hosts, is_open) => Err(Error::Config("the listener has failed")),
                     () = over.stopping() => Ok(()),
                 }
             };
@@ -239,13 +241,9 @@ impl Work {
         for phase in [Phase::Names, Phase::Tokens, Phase::Sources, Phase::Flush, Phase::Services] {
             shared.phase.send_replace(phase);
             let within = deadlines.of(phase);
-            if phase == Phase::Tokens
-                && let Some(registry) = &shared.registry
-            {
-                if timeout(within, drain(registry)).await.is_err() {
-                    tracing::warn!("tokens are still out");
-                }
-                registry.close();
+            if phase == Phase::Tokens && timeout(within, drain(shared)).await.is_err() {
+                tracing::warn!("tokens are still out, or a step of hot reload is still running");
+                drop(give_no_more(shared));
             }
             if phase == Phase::Flush {
                 flushed = flush(shared, within).await;
@@ -308,8 +306,20 @@ async fn flush(shared: &Shared, within: Duration) -> Result<(), Error> {
     }
 }
 
-/// Tells every owner and holder to stop, and ends when no token is out.
-async fn drain(registry: &Registry) {
+/// Tells every owner and holder to stop, and ends when no token is out and no step of hot reload is running. From then on
+/// no more of either are let in: a window completed after the flush would be said to be kept, and be lost.
+async fn drain(shared: &Shared) {
+    if let Some(registry) = &shared.registry {
+        registry.seal();
+        returned(registry).await;
+    }
+    if let Some(idle) = give_no_more(shared) {
+        idle.await;
+    }
+}
+
+/// Ends when no token is out.
+async fn returned(registry: &Registry) {
     let mut events = registry.events();
     loop {
         let names = registry.snapshot(0);
@@ -322,4 +332,12 @@ async fn drain(registry: &Registry) {
             return;
         }
     }
+}
+
+/// Closes registry and gate; what it returns ends when no step of hot reload is running.
+fn give_no_more(shared: &Shared) -> Option<Advance> {
+    if let Some(registry) = &shared.registry {
+        registry.close();
+    }
+    shared.gate.as_ref().map(|gate| gate.advance(Epoch(u64::MAX)))
 }

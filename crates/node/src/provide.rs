@@ -12,9 +12,10 @@ use cuttlebone_monsync::v2::{Dropped, PeerId, Provider, ProviderConfig, Provider
 use cuttlebone_store::Point;
 use cuttlebone_wire::{EntityAddr, EntityAddrs, EntityType, Features, Message, Uuid};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::Error;
+use crate::bound::Bound;
 use crate::clock::until;
 use crate::door::{self, GUESTS_MAX};
 use crate::part::{Callers, Guest, Guests};
@@ -154,7 +155,7 @@ impl Provide {
         let (guests_tx, guests) = mpsc::channel(GUESTS_MAX);
         let hosts = vec![(Callers::Others, guests_tx)];
         tokio::select! {
-            () = door::receive(listener, addrs, driver_limits(), hosts) => Err(Error::Config("the listener has failed")),
+            () = door::receive(listener, addrs, driver_limits(), hosts, || true) => Err(Error::Config("the listener has failed")),
             result = serving.run(Guests(guests)) => result,
             () = shutdown => Ok(()),
         }
@@ -173,6 +174,28 @@ struct Peer {
     ready: Box<Ready>,
     /// The turns of its questions to the provider, which answers each once.
     turns: VecDeque<Turn>,
+    admission: Admission,
+}
+
+/// A monitor's right to synchronise.
+#[derive(Debug, Default)]
+enum Admission {
+    #[default]
+    NotAsked,
+    /// With what it has said meanwhile: [`QUESTIONS_MAX`] messages at most.
+    Waiting(Task, Vec<(Message, Turn)>),
+    /// Until no copy of it is in progress.
+    Given(#[expect(dead_code, reason = "it watches until it is dropped")] Task),
+}
+
+/// A task that ends with this.
+#[derive(Debug)]
+struct Task(AbortHandle);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// An answer, and the turn that its question took; it is over when the answer is out of our hands.
@@ -194,10 +217,15 @@ pub(crate) struct Serving<R> {
     chunks: u64,
     bytes: u64,
     report: R,
+    /// Bounds how many synchronise at once.
+    bound: Option<Arc<Bound>>,
+    admissions: JoinSet<()>,
 }
 
 /// What a peer's task tells.
 enum Heard {
+    Admitted { from: PeerId },
+    Fenced { from: PeerId },
     Opened { from: PeerId, ready: Box<Ready>, replies: mpsc::Sender<Reply> },
     Said { from: PeerId, message: Message, turn: Turn },
     Closed { from: PeerId },
@@ -215,7 +243,14 @@ impl<R: FnMut(ProvideEvent<'_>)> Serving<R> {
             chunks: 0,
             bytes: 0,
             report,
+            bound: None,
+            admissions: JoinSet::new(),
         }
+    }
+
+    /// Has each monitor that synchronises wait for its turn.
+    pub(crate) fn bound_by(self, bound: Bound) -> Self {
+        Self { bound: Some(Arc::new(bound)), ..self }
     }
 
     /// Serves until no more guests can come.
@@ -224,6 +259,7 @@ impl<R: FnMut(ProvideEvent<'_>)> Serving<R> {
         let mut tasks = JoinSet::new();
         loop {
             self.drain().await;
+            self.let_go();
             let wake = self.provider.poll_timeout();
             tokio::select! {
                 // Answers first: each question may have several, and the thread that gives them must never find their
@@ -233,13 +269,14 @@ impl<R: FnMut(ProvideEvent<'_>)> Serving<R> {
                 told = self.reading.recv() => self.told(told)?,
                 () = until(&self.clock, wake) => self.provider.handle_timeout(self.clock.now()),
                 Some(_) = tasks.join_next() => {}
+                Some(_) = self.admissions.join_next() => {}
                 guest = guests.next() => {
                     let Some(guest) = guest else { return Ok(()) };
                     self.last_peer += 1;
                     tasks.spawn(serve_peer(PeerId(self.last_peer), guest, events_tx.clone()));
                 }
                 // Both ends are here, so there is always a next one.
-                Some(heard) = events.recv() => self.heard(heard).await,
+                Some(heard) = events.recv() => self.heard(heard, &events_tx).await,
             }
         }
     }
@@ -285,12 +322,14 @@ impl<R: FnMut(ProvideEvent<'_>)> Serving<R> {
         }
     }
 
-    async fn heard(&mut self, heard: Heard) {
+    async fn heard(&mut self, heard: Heard, events: &mpsc::Sender<Heard>) {
         match heard {
+            Heard::Admitted { from } => self.admitted(from),
             Heard::Opened { from, ready, replies } => {
                 let (kind, addrs) = (ready.peer_type, &ready.peer_addrs);
                 (self.report)(ProvideEvent::Connected { kind, addrs });
-                self.peers.insert(from, Peer { replies, ready, turns: VecDeque::new() });
+                let (turns, admission) = (VecDeque::new(), Admission::NotAsked);
+                self.peers.insert(from, Peer { replies, ready, turns, admission });
             }
             Heard::Said { from, message, turn } => {
                 let Some(peer) = self.peers.get_mut(&from) else { return };
@@ -299,11 +338,46 @@ impl<R: FnMut(ProvideEvent<'_>)> Serving<R> {
                     self.reading.request(from, request, turn).await;
                 } else if peer.ready.peer_type == EntityType::MON {
                     // Monitors are served by monitors alone, as monitors do it: a store is nobody else's business.
-                    peer.turns.push_back(turn);
-                    self.provider.handle(self.clock.now(), ProviderInput::Message { from, message });
+                    self.monsync(from, message, turn, events);
                 }
             }
-            Heard::Closed { from } => self.gone(from),
+            Heard::Closed { from } | Heard::Fenced { from } => self.gone(from),
+        }
+    }
+
+    /// What a monitor that synchronises says, when its turn has come.
+    fn monsync(&mut self, from: PeerId, message: Message, turn: Turn, events: &mpsc::Sender<Heard>) {
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        match (&mut peer.admission, &self.bound) {
+            (Admission::Waiting(_, said), _) => said.push((message, turn)),
+            (Admission::NotAsked, Some(bound)) => {
+                let admit = admit(Arc::clone(bound), from, events.clone());
+                peer.admission =
+                    Admission::Waiting(Task(self.admissions.spawn(admit)), vec![(message, turn)]);
+            }
+            (Admission::Given(_), _) | (Admission::NotAsked, None) => {
+                peer.turns.push_back(turn);
+                self.provider.handle(self.clock.now(), ProviderInput::Message { from, message });
+            }
+        }
+    }
+
+    fn admitted(&mut self, from: PeerId) {
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        let Admission::Waiting(task, said) = core::mem::take(&mut peer.admission) else { return };
+        peer.admission = Admission::Given(task);
+        for (message, turn) in said {
+            peer.turns.push_back(turn);
+            self.provider.handle(self.clock.now(), ProviderInput::Message { from, message });
+        }
+    }
+
+    /// Lets the next one in for each whose copy is over.
+    fn let_go(&mut self) {
+        for (id, peer) in &mut self.peers {
+            if matches!(peer.admission, Admission::Given(_)) && !self.provider.serves(*id) {
+                peer.admission = Admission::NotAsked;
+            }
         }
     }
 
@@ -332,6 +406,19 @@ impl<R: FnMut(ProvideEvent<'_>)> Serving<R> {
             self.provider.handle(self.clock.now(), ProviderInput::Gone(peer));
         }
     }
+}
+
+/// Waits for a monitor's turn, and holds it until it is taken back or this is dropped.
+async fn admit(bound: Arc<Bound>, from: PeerId, events: mpsc::Sender<Heard>) {
+    // Without a registry that gives any, nobody new is served.
+    if let Ok(permit) = bound.permit().await {
+        if events.send(Heard::Admitted { from }).await.is_err() {
+            return;
+        }
+        permit.fenced().await;
+    }
+    // Whoever listened is gone, and so is the peer.
+    let _ = events.send(Heard::Fenced { from }).await;
 }
 
 /// One peer's connection: what it says goes to the one place where everything is decided, and answers come back.

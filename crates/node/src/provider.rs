@@ -1,5 +1,6 @@
 use cuttlebone_http::status::{ConnectionStatus, Direction};
 
+use crate::bound::{Bound, PROVIDE};
 use crate::builder::missing;
 use crate::part::{Callers, Guests, Plan, Running, Sink};
 use crate::provide::Serving;
@@ -7,15 +8,21 @@ use crate::reading::Reading;
 use crate::{BuildError, Ground, ProvideEvent, ProviderConfig};
 
 /// Serves the node's copy: fresh monitors synchronise from it as from one of their own.
+///
+/// A monitor that synchronises holds a token of the name `provide` until its copy is complete.
 #[derive(Clone, Debug)]
 pub struct Provider {
     config: ProviderConfig,
     name: String,
+    copies_max: u32,
 }
+
+/// How many monitors synchronise at once, unless it is told otherwise.
+const COPIES_MAX: u32 = 4;
 
 impl Default for Provider {
     fn default() -> Self {
-        Self { config: ProviderConfig::default(), name: "cuttlebone".into() }
+        Self { config: ProviderConfig::default(), name: "cuttlebone".into(), copies_max: COPIES_MAX }
     }
 }
 
@@ -29,6 +36,12 @@ impl Provider {
     #[must_use]
     pub fn with_config(self, config: ProviderConfig) -> Self {
         Self { config, ..self }
+    }
+
+    /// How many monitors may synchronise at once; the next ones wait. Default 4.
+    #[must_use]
+    pub fn copies_max(self, copies_max: u32) -> Self {
+        Self { copies_max, ..self }
     }
 
     /// What it is called among monitors. Default `cuttlebone`.
@@ -82,8 +95,9 @@ impl Sink for Provider {
                     tracing::error!(part = teller.part(), error = crate::error::chain(error), "unreadable");
                 }
             };
+            let bound = Bound::new(&ground, PROVIDE, self.copies_max);
             tokio::select! {
-                ended = Serving::new(reading, self.config, report).run(guests) => ended,
+                ended = Serving::new(reading, self.config, report).bound_by(bound).run(guests) => ended,
                 () = ground.stopping() => Ok(()),
             }
         })

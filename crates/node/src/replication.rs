@@ -10,9 +10,11 @@ use cuttlebone_http::status::{ConnectionStatus, Direction, SourceState};
 use cuttlebone_link::{DialConfig, Event, Timing};
 use cuttlebone_replica::{Consumer, KIND, Limits, Producer};
 use cuttlebone_wire::{EntityAddr, Message};
+use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
+use crate::bound::{BACKFILL, Bound, Permit};
 use crate::builder::missing;
 use crate::clock::until;
 use crate::error::chain;
@@ -24,15 +26,26 @@ use crate::{BuildError, Error, Ground, NodeBucket, NodeDisk};
 const PREFIX: &str = "cuttlebone.";
 /// Replicas that are served at once: each has a thread.
 const REPLICAS_MAX: usize = 16;
+/// For how many of them the disk is read at once, unless it is told otherwise.
+const BACKFILLS_MAX: u32 = 2;
 /// How long a node that was dialled may take to greet.
 const GREET_WITHIN: Duration = Duration::from_secs(10);
 /// How long to wait before the next attempt, at first and at most.
 const RETRY: core::ops::RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(5);
 
 /// Serves the node's bucket to nodes that [`Follow`] it.
-#[derive(Clone, Copy, Debug, Default)]
+///
+/// A replica that needs what is no longer in memory holds a token of the name `backfill` while the disk is read for it.
+#[derive(Clone, Copy, Debug)]
 pub struct Replicas {
     limits: Limits,
+    backfills_max: u32,
+}
+
+impl Default for Replicas {
+    fn default() -> Self {
+        Self { limits: Limits::default(), backfills_max: BACKFILLS_MAX }
+    }
 }
 
 impl Replicas {
@@ -44,7 +57,13 @@ impl Replicas {
     /// How much may be on its way to each replica.
     #[must_use]
     pub fn with_limits(self, limits: Limits) -> Self {
-        Self { limits }
+        Self { limits, ..self }
+    }
+
+    /// For how many replicas the disk may be read at once. Default 2.
+    #[must_use]
+    pub fn backfills_max(self, backfills_max: u32) -> Self {
+        Self { backfills_max, ..self }
     }
 }
 
@@ -65,6 +84,7 @@ impl Sink for Replicas {
         Box::pin(async move {
             let Some(bucket) = ground.bucket().cloned() else { return Ok(()) };
             let places = Arc::new(Semaphore::new(REPLICAS_MAX));
+            let backfills = Arc::new(Bound::new(&ground, BACKFILL, self.backfills_max));
             loop {
                 let guest = tokio::select! {
                     guest = guests.next() => guest,
@@ -76,10 +96,11 @@ impl Sink for Replicas {
                     continue;
                 };
                 let (ground, bucket, limits) = (ground.clone(), bucket.clone(), self.limits);
+                let backfills = Arc::clone(&backfills);
                 // On a thread that may wait: what is no longer in memory is read from the disk.
                 let runtime = Handle::current();
                 tokio::task::spawn_blocking(move || {
-                    runtime.block_on(serve(guest, bucket, limits, &ground));
+                    runtime.block_on(serve(guest, bucket, limits, &backfills, &ground));
                     drop(place);
                 });
             }
@@ -88,7 +109,7 @@ impl Sink for Replicas {
 }
 
 /// One replica, until its link is closed or the node stops.
-async fn serve(guest: Guest, bucket: NodeBucket, limits: Limits, ground: &Ground) {
+async fn serve(guest: Guest, bucket: NodeBucket, limits: Limits, backfills: &Bound, ground: &Ground) {
     let Guest { ready, connection } = guest;
     let replica =
         ready.peer_name.map_or_else(String::new, |name| name.id[PREFIX.len().min(name.id.len())..].into());
@@ -104,9 +125,14 @@ async fn serve(guest: Guest, bucket: NodeBucket, limits: Limits, ground: &Ground
     let mut producer = Producer::new(bucket, &replica, limits);
     let (outbox, mut inbox) = connection.split();
     let mut next: Option<Message> = None;
+    let mut turn = BackfillTurn::default();
     let why = loop {
+        turn.is_needed(producer.is_backfill(), backfills);
         tokio::select! {
-            message = poll_fn(|cx| producer.poll_message(cx)), if next.is_none() => next = Some(message),
+            message = poll_fn(|cx| producer.poll_message(cx)), if next.is_none() && turn.has_come() => {
+                next = Some(message);
+            }
+            over = turn.changed() => if let Err(why) = over { break Some(why) },
             // A clone shares the bytes; dropped half-way, nothing of it is sent, and it is tried again.
             sent = outbox.send(next.clone().unwrap_or_default()), if next.is_some() => match sent {
                 Ok(()) => next = None,
@@ -126,6 +152,47 @@ async fn serve(guest: Guest, bucket: NodeBucket, limits: Limits, ground: &Ground
         }
     };
     tracing::info!(part = ground.part(), replica, why = why.as_deref(), "a replica has gone");
+}
+
+/// A replica's right to have the disk read for it: waited for while it needs one, given back when it does not.
+#[derive(Default)]
+enum BackfillTurn<'a> {
+    #[default]
+    NotNeeded,
+    Waiting(BoxFuture<'a, Result<Permit, Error>>),
+    /// With what ends when it is taken back.
+    Held(#[expect(dead_code, reason = "held until it is dropped")] Permit, BoxFuture<'static, ()>),
+}
+
+impl<'a> BackfillTurn<'a> {
+    fn is_needed(&mut self, is_needed: bool, backfills: &'a Bound) {
+        match self {
+            Self::NotNeeded if is_needed => *self = Self::Waiting(Box::pin(backfills.permit())),
+            Self::Waiting(_) | Self::Held(..) if !is_needed => *self = Self::NotNeeded,
+            _ => {}
+        }
+    }
+
+    const fn has_come(&self) -> bool {
+        !matches!(self, Self::Waiting(_))
+    }
+
+    /// Ends when it has come, or with the reason why the replica has to go. Cancel safe.
+    async fn changed(&mut self) -> Result<(), String> {
+        match self {
+            Self::NotNeeded => core::future::pending().await,
+            Self::Waiting(permit) => {
+                let permit = permit.await.map_err(|error| chain(&error))?;
+                let fenced = permit.fenced();
+                *self = Self::Held(permit, Box::pin(fenced));
+                Ok(())
+            }
+            Self::Held(_, fenced) => {
+                fenced.await;
+                Err("its turn to have the disk read was taken back".into())
+            }
+        }
+    }
 }
 
 /// Follows another node's bucket: every vbucket that it serves becomes a replica here.

@@ -214,6 +214,89 @@ fn every_fault_is_one_line_with_its_place_its_key_and_a_hint() {
 }
 
 #[test]
+fn the_example_makes_sense() {
+    let config = Config::parse(include_str!("../../../dist/node.toml"), "node.toml", &[]).unwrap();
+    assert_eq!(config.mds.unwrap().limits.entries_per_second, Some(20_000));
+    let links = config.links.unwrap();
+    assert_eq!((links.backfills_max, links.copies_max), (2, 4));
+}
+
+#[test]
+fn a_tree_and_etcd_are_refused_by_name_where_they_do_not_fit() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = GOOD.replace("DIR", &dir.path().display().to_string());
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    fs::write(dir.path().join("text"), "not a certificate").unwrap();
+    let etcd = |etcd: &str, publish: &str| {
+        let publish = format!("names = [\"cell/store\"]\n{publish}");
+        good.replace("names = [\"cell/store\"]", &publish) + &format!("[etcd]\n{etcd}\n")
+    };
+    let prefix = "etcd_prefix = \"cuttlebone/mounts\"";
+    let tree =
+        |more: &str| good.clone() + &format!("[source.mds]\nmonitors = [\"v2:127.0.0.1:3300/0\"]\n{more}\n");
+    let cases: &[(String, &[&str])] = &[
+        (tree(""), &["source.mds.vbucket", "is source.monsync.vbucket, too", "a vbucket of its own"]),
+        (tree("vbucket = 1\nroot = \"home\""), &["node.toml:23: source.mds.root", "not a path", "/home"]),
+        (tree("vbucket = 1\nwatched_max = 5000"), &["source.mds.watched_max", "from 0 to 1000 directories"]),
+        (
+            tree("vbucket = 1").replace("[bucket]", "[copy]"),
+            &["source.mds.monitors", "nowhere to keep the tree", "set bucket.dir"],
+        ),
+        (
+            good.replace("replicas = true", "replicas = true\nbackfills_max = 0"),
+            &["node.toml:7: links.backfills_max", "from 1 to 16 replicas"],
+        ),
+        (etcd("endpoints = [\"127.0.0.1\"]", prefix), &["etcd.endpoints", "not a member of etcd", "2379"]),
+        (etcd("endpoints = [\"ftp://a:1\"]", prefix), &["etcd.endpoints", "not a member of etcd"]),
+        (etcd("endpoints = []", prefix), &["etcd.endpoints", "an empty list", "2379"]),
+        (etcd("ca_file = \"x\"", prefix), &["etcd.endpoints", "has to be set", "2379"]),
+        (
+            etcd("endpoints = [\"127.0.0.1:1\"]", ""),
+            &["etcd.endpoints", "nothing would be kept there", "publish.etcd_prefix"],
+        ),
+        (
+            etcd("endpoints = [\"127.0.0.1:1\"]\ncert_file = \"x\"", prefix),
+            &["etcd.cert_file", "go together", "set etcd.key_file"],
+        ),
+        (
+            etcd("endpoints = [\"127.0.0.1:1\"]", &format!("{prefix}\ntable = \"127.0.0.1:2\"")),
+            &["publish.etcd_prefix", "in one place", "publish.table"],
+        ),
+        (
+            etcd("endpoints = [\"127.0.0.1:1\"]", "etcd_prefix = \"/x\""),
+            &["publish.etcd_prefix", "not a place in etcd", "without slashes"],
+        ),
+        (
+            good.replace("[stop]", &format!("{prefix}\n[stop]")),
+            &["node.toml:17: publish.etcd_prefix", "not said where etcd is", "set etcd.endpoints"],
+        ),
+        (
+            good.replace("[tokens]", "[tokens]\netcd_key = \"epochs\""),
+            &["node.toml:14: tokens.etcd_key", "in one place", "tokens.dir"],
+        ),
+    ];
+    for (text, wanted) in cases {
+        let found = faults(text);
+        let says = |line: &String| wanted.iter().all(|part| line.contains(part));
+        assert!(found.iter().any(says), "{wanted:?} is not in {found:#?}");
+    }
+    // What the build can do.
+    let plain = faults(&etcd("endpoints = [\"127.0.0.1:1\"]", prefix));
+    let tls = format!("endpoints = [\"https://a:1\"]\nca_file = \"{}\"", path("text"));
+    let tls = faults(&etcd(&tls, prefix)).join("\n");
+    if cfg!(feature = "etcd") {
+        assert_eq!(plain, Vec::<String>::new());
+    } else {
+        assert!(plain[0].contains("built without etcd") && plain[0].contains("--features etcd"), "{plain:?}");
+    }
+    if cfg!(feature = "etcd-tls") {
+        assert!(tls.contains("etcd.ca_file") && tls.contains("not in PEM"), "{tls}");
+    } else {
+        assert!(tls.contains("etcd.endpoints: this program was built without"), "{tls}");
+    }
+}
+
+#[test]
 fn all_faults_are_told_at_once_and_in_the_order_of_the_file() {
     let text = "[node]\nnmae = \"x\"\n[stop]\nflush_s = 0\nnames_s = 1.5\n[tokens]\ndir = 3\n";
     let lines = faults(text);

@@ -115,6 +115,11 @@ where
         Poll::Pending
     }
 
+    /// Whether something that comes next is read from the disk, since it is no longer in memory.
+    pub fn is_backfill(&self) -> bool {
+        self.streams.values().any(|sending| sending.events.is_backfill())
+    }
+
     /// Vbuckets with a stream, and how many bytes of each are sent and not yet applied.
     pub fn windows(&self) -> impl Iterator<Item = (VbucketId, usize)> {
         self.streams.iter().map(|(vbucket, sending)| (*vbucket, sending.bytes))

@@ -255,6 +255,32 @@ fn who_reconnects_too_late_is_told_and_begins_anew() {
     assert!(shut_out.get() > 0, "nobody was too late in any seed");
 }
 
+/// The same with servers that let everybody come back. They know nothing of what the session before has done, so that
+/// what was asked there and not answered must not be asked again.
+#[test]
+fn who_comes_back_too_late_does_nothing_twice() {
+    let (denied, doubtful) = (Cell::new(0), Cell::new(0));
+    for_each_seed(60, |seed| {
+        let mut setting = Setting::new(seed, 1, |server| server.lenient = true);
+        let mut chance = SplitMix::new(seed);
+        let (user, server) = (setting.users[0], setting.servers[0]);
+        let at = Duration::from_secs(3) + upto(&mut chance, 5);
+        let long = Duration::from_secs(90) + upto(&mut chance, 60);
+        setting.world.fault_after(at, Fault::Partition(user, server, long));
+        setting.world.fault_after(at, Fault::Partition(user, MONITOR, long));
+        // Late enough for what it was asked to be on disk.
+        let crash = at + Duration::from_millis(100) + upto(&mut chance, 8);
+        setting.world.fault_after(crash, Fault::Crash(server, Duration::from_secs(1)));
+        setting.finish();
+        let news = &setting.user(0).news;
+        denied.set(denied.get() + u32::from(news.contains(&SessionNews::Lost(LossCause::ReconnectDenied))));
+        doubtful.set(doubtful.get() + setting.user(0).unknown);
+        assert_eq!(setting.user(1).uncommitted + setting.user(1).unknown, 0);
+    });
+    assert!(denied.get() > 0, "nobody was denied in any seed");
+    assert!(doubtful.get() > 0, "nothing was left open in any seed");
+}
+
 #[test]
 fn who_is_not_heard_of_goes_stale_and_believes_nothing_old() {
     let stale = Cell::new(0);

@@ -28,6 +28,8 @@ const FS: &str = "cephfs";
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 /// How long a rank may take to become active on a busy machine.
 const ACTIVE_TIMEOUT: Duration = Duration::from_secs(90);
+/// How long requests that were sent may take to end.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long warnings may take to go once their cause is gone: a beacon, a tick and a commit.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(40);
 
@@ -232,6 +234,56 @@ impl Cluster {
         let clean = || self.health_checks().ok()?.is_empty().then_some(());
         let healthy = Deadline::after(HEALTH_TIMEOUT).wait_for("the cluster is healthy", clean);
         healthy.with_context(|| format!("{:?}", self.health_checks()))
+    }
+
+    /// What the active metadata servers are doing for somebody at the moment: a request that waits for a client, or for
+    /// itself, shows here long before anybody warns of it.
+    ///
+    /// # Errors
+    ///
+    /// If one does not answer.
+    pub fn ops_in_flight(&self) -> Result<Vec<String>> {
+        let map = self.mds_map()?;
+        let ranks = map["in"].as_array().context("a map without ranks")?;
+        let mut ops = Vec::new();
+        for rank in ranks.iter().filter_map(Value::as_u64) {
+            let Some(mds) = self.active_mds(usize::try_from(rank)?)? else { continue };
+            let dump = mds.admin(&json!({"prefix": "dump_ops_in_flight"}))?;
+            let all = dump["ops"].as_array().cloned().unwrap_or_default();
+            ops.extend(
+                all.iter().map(|op| format!("mds.{rank}: {}: {}", op["description"], op["type_data"])),
+            );
+        }
+        Ok(ops)
+    }
+
+    /// Waits until no metadata server has anything to do for anybody.
+    ///
+    /// # Errors
+    ///
+    /// What is still under way after a while.
+    pub fn wait_until_idle(&self) -> Result<()> {
+        let idle = || self.ops_in_flight().ok()?.is_empty().then_some(());
+        let ended = Deadline::after(IDLE_TIMEOUT).wait_for("the metadata servers are idle", idle);
+        ended.with_context(|| format!("{:?}", self.ops_in_flight()))
+    }
+
+    /// Every warning about a client, or about a request that was slow, that ever was in the cluster's log. One that was
+    /// gone again before anybody looked at the health is still here.
+    ///
+    /// # Errors
+    ///
+    /// If the log cannot be read.
+    pub fn client_warnings(&self) -> Result<Vec<String>> {
+        let log = fs::read(self.path().join("cluster.log")).context("the cluster's log")?;
+        let log = String::from_utf8_lossy(&log);
+        let is_warning = |line: &&str| {
+            (line.contains(" cluster [WRN] ") || line.contains(" cluster [ERR] "))
+                && (line.contains("client")
+                    || line.contains("slow request")
+                    || line.contains("MDS_SLOW_REQUEST"))
+        };
+        Ok(log.lines().filter(is_warning).map(String::from).collect())
     }
 
     /// A second client, on Ceph's own library, in a process of its own.

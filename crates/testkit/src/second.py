@@ -27,7 +27,9 @@ def stat(path):
         "uid": st["uid"],
         "gid": st["gid"],
         "size": st["size"],
+        "atime": int(st["atime"].timestamp()),
         "mtime": int(st["mtime"].timestamp()),
+        "btime": int(st["btime"].timestamp()),
     }
 
 
@@ -61,6 +63,11 @@ def drop(path):
 def mkdir(path, mode=0o755):
     fs.mkdir(path, mode)
     return stat(path)["ino"]
+
+
+def listxattr(path):
+    size, names = fs.llistxattr(path, 65536)
+    return sorted(name.decode() for name in names[:size].split(b"\0") if name)
 
 
 def statfs():
@@ -113,7 +120,9 @@ OPS = {
     "chown": lambda path, uid, gid: fs.chown(path, uid, gid),
     "truncate": lambda path, size: fs.truncate(path, size),
     "utime": lambda path, atime, mtime: fs.utime(path, (atime, mtime)),
-    "setxattr": lambda path, name, value: fs.lsetxattr(path, name, value.encode(), 0),
+    "setxattr": lambda path, name, value, flags=0: fs.lsetxattr(path, name, value.encode(), flags),
+    "listxattr": listxattr,
+    "lssnap": lambda path: [name for name, _ in readdir(path + "/.snap") if not name.startswith("_")],
     "getxattr": lambda path, name: fs.lgetxattr(path, name, 65536).decode(),
     "removexattr": lambda path, name: fs.lremovexattr(path, name),
     "mksnap": lambda path, name: fs.mksnap(path, name, 0o755),

@@ -1,5 +1,6 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -35,6 +36,8 @@ pub struct Config {
     pub rules: Rules,
     /// How long after a restart only re-claims are answered: the longest lease that was given out.
     pub recovery: Duration,
+    /// Names whose holders end with this process, so that after a restart there is nobody to wait for. Default none.
+    pub local_names: Vec<String>,
     /// Epochs reserved at a time; what is left of a block is lost at a restart.
     pub epoch_block: u64,
 }
@@ -46,6 +49,7 @@ impl Default for Config {
             limits: Limits::default(),
             rules: Rules::default(),
             recovery: Duration::ZERO,
+            local_names: Vec::new(),
             epoch_block: 1_024,
         }
     }
@@ -88,6 +92,8 @@ struct Alone<T>(T);
 struct Map {
     cells: BTreeMap<Arc<str>, Arc<Cell>>,
     owners: BTreeMap<(OwnerId, Arc<str>), u32>,
+    /// Nobody new can register.
+    sealed: bool,
     closed: bool,
 }
 
@@ -277,6 +283,12 @@ impl Registry {
         Watchdog::new(Arc::clone(self.shared()))
     }
 
+    /// From now on nobody can register any more, which fails with [`RegisterError::Closed`]. Whoever has registered goes
+    /// on, and whoever stands in line stays there. For embedders that wait for the last tokens before they end.
+    pub fn seal(&self) {
+        lock(&self.shared().map).sealed = true;
+    }
+
     /// Fails all who wait, now and from now on. Tokens that are out end as usual.
     pub fn close(&self) {
         self.shared().close();
@@ -294,7 +306,7 @@ impl Shared {
 
     pub(crate) fn find_or_insert(self: &Arc<Self>, name: &str) -> Result<Arc<Cell>, RegisterError> {
         let mut map = lock(&self.map);
-        if map.closed {
+        if map.closed || map.sealed {
             return Err(RegisterError::Closed);
         }
         if let Some(cell) = map.cells.get(name) {
@@ -303,7 +315,9 @@ impl Shared {
         if map.cells.len() >= self.config.names_max {
             return Err(RegisterError::AtCapacity(Capacity::Names));
         }
-        let cell = Arc::new(Cell::new(self, Arc::from(name), self.quiet_until));
+        let is_local = self.config.local_names.iter().any(|local| local == name);
+        let quiet_until = if is_local { Instant::ZERO } else { self.quiet_until };
+        let cell = Arc::new(Cell::new(self, Arc::from(name), quiet_until));
         map.cells.insert(Arc::clone(&cell.name), Arc::clone(&cell));
         Ok(cell)
     }

@@ -62,8 +62,8 @@ fn inside(root: &Path, arguments: &[&str]) -> Result<String> {
     )
 }
 
-/// Where `chroot` itself is.
-const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where `chroot` itself is, and `nsenter`.
+pub(super) const PATH: &str = "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The units for systemd that we have.
 pub(super) fn unit_files() -> Result<Vec<PathBuf>> {

@@ -5,7 +5,7 @@ use clap::Args;
 use cuttlebone_fs::{Entry, FileSystem, Metadata, Place};
 use serde_json::{Value, json};
 
-use super::paths::{Found, expand};
+use super::paths::{Found, expand, inside};
 use super::show::{mode, object, precise, text};
 use crate::exit::Exit;
 use crate::output::Output;
@@ -169,7 +169,7 @@ pub(super) async fn tree<W: Write>(fs: &FileSystem, args: &TreeArgs, output: &mu
             writeln!(out)
         })?;
         if metadata.is_dir() && args.depth.is_none_or(|levels| depth < levels) {
-            let below = Place::from(metadata.ino);
+            let below = inside(&place, &metadata);
             let entries = remaining(fs, &below, args).await?;
             open.push((place, entries));
         }

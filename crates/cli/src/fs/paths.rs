@@ -69,6 +69,12 @@ async fn one(fs: &FileSystem, argument: &str) -> Result<Vec<Found>> {
     Ok(level)
 }
 
+/// Where to look into a directory that was found at a place: by its number, so that no path is looked up again, unless it
+/// is among the snapshots, where numbers stand for what is there today.
+pub(super) fn inside(place: &Place, dir: &Metadata) -> Place {
+    if dir.snap.is_head() { dir.ino.into() } else { place.clone() }
+}
+
 /// The entries of one directory that fit one part of a pattern, in order.
 async fn below(
     fs: &FileSystem,
@@ -77,7 +83,7 @@ async fn below(
     glob: &Glob,
     found: &mut Vec<Found>,
 ) -> Result<()> {
-    let at = Place::from(dir.ino);
+    let at = inside(place, dir);
     if let Some(name) = glob.literal() {
         match fs.stat(at.join(&name)).await {
             Ok(metadata) => found.push(Found { place: place.join(&name), metadata }),

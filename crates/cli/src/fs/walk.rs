@@ -11,7 +11,7 @@ use futures_core::Stream;
 use serde_json::json;
 
 use super::glob::Glob;
-use super::paths::{Found, expand};
+use super::paths::{expand, inside};
 use super::show::{object, precise};
 use crate::exit::{Exit, Failed, chain};
 use crate::output::Output;
@@ -74,54 +74,67 @@ pub struct ChangedArgs {
     pub paths: Vec<String>,
 }
 
-/// Directories that are being listed at the same time, and those that wait for it.
+/// A walk below some places: directories that are being listed at the same time, and those that wait for it.
 ///
-/// What waits is a stack: going deep first keeps it short, whatever the tree looks like.
+/// What waits is a stack: going deep first keeps it short, whatever the tree looks like. Directories that cannot be listed
+/// are reported and do not stop it.
 struct Walk {
     parallel: usize,
-    waiting: Vec<Dir>,
-    open: VecDeque<(Dir, ReadDir)>,
+    roots: VecDeque<Visited>,
+    waiting: Vec<Visited>,
+    open: VecDeque<(Visited, ReadDir)>,
+    exit: Exit,
 }
 
-/// A directory on the way.
-#[derive(Clone, Debug)]
-struct Dir {
+/// What a walk came by.
+#[derive(Debug)]
+struct Visited {
     place: Place,
     metadata: Metadata,
+    /// Levels below the place where the walk began.
     depth: usize,
 }
 
 impl Walk {
-    fn new(parallel: usize) -> Self {
-        Self { parallel, waiting: Vec::new(), open: VecDeque::new() }
+    /// Begins at what the arguments stand for.
+    async fn begin(fs: &FileSystem, arguments: &[String], parallel: usize) -> Result<Self> {
+        let (found, exit) = expand(fs, arguments).await?;
+        let roots = found.into_iter().map(|it| Visited { place: it.place, metadata: it.metadata, depth: 0 });
+        Ok(Self { parallel, roots: roots.collect(), waiting: Vec::new(), open: VecDeque::new(), exit })
     }
 
-    fn visit(&mut self, dir: Dir) {
+    /// Has the entries of a directory come up, too.
+    fn enter(&mut self, dir: Visited) {
         self.waiting.push(dir);
     }
 
-    /// The next entry of any directory, with that directory; `None` when all have been listed.
-    async fn next(&mut self, fs: &FileSystem) -> Option<(Dir, Result<Entry, Error>)> {
+    /// The places where it begins in their order, then entries of any directory that was entered.
+    async fn next(&mut self, fs: &FileSystem) -> Option<Visited> {
+        if let Some(root) = self.roots.pop_front() {
+            return Some(root);
+        }
         loop {
             while self.open.len() < self.parallel
                 && let Some(dir) = self.waiting.pop()
             {
                 // By number: what is renamed on the way down is still listed, and no path is looked up again.
-                let listing = fs.read_dir(dir.metadata.ino);
+                let listing = fs.read_dir(inside(&dir.place, &dir.metadata));
                 self.open.push_back((dir, listing));
             }
             if self.open.is_empty() {
                 return None;
             }
-            match core::future::poll_fn(|cx| self.poll(cx)).await {
-                (at, Some(entry)) => {
-                    let dir = self.open.get(at).map(|(dir, _)| dir.clone())?;
-                    if entry.is_err() {
-                        self.open.remove(at);
-                    }
-                    return Some((dir, entry));
+            let (at, entry) = core::future::poll_fn(|cx| self.poll(cx)).await;
+            match entry {
+                Some(Ok(Entry { name, metadata, .. })) => {
+                    let (dir, _) = self.open.get(at)?;
+                    return Some(Visited { place: dir.place.join(&name), metadata, depth: dir.depth + 1 });
                 }
-                (at, None) => drop(self.open.remove(at)),
+                Some(Err(error)) => {
+                    let (dir, _) = self.open.remove(at)?;
+                    self.report(&dir, &error);
+                }
+                None => drop(self.open.remove(at)),
             }
         }
     }
@@ -135,26 +148,14 @@ impl Walk {
         }
         Poll::Pending
     }
-}
 
-/// How a walk went: directories that could not be listed do not stop it.
-#[derive(Debug, Default)]
-struct Faults {
-    count: usize,
-}
-
-impl Faults {
-    /// Reports a directory. One that went away while we were on our way to it is none.
-    fn add(&mut self, dir: &Dir, error: &Error) {
+    /// A directory that went away while we were on our way to it is none to complain of.
+    fn report(&mut self, dir: &Visited, error: &Error) {
         let gone = matches!(error.errno(), Some(cuttlebone_fs::Errno::ENOENT | cuttlebone_fs::Errno::ESTALE));
         if !(gone && dir.depth > 0) {
-            self.count += 1;
+            self.exit = Exit::Partial;
             crate::complain(format_args!("{}: {}", dir.place, chain(error)));
         }
-    }
-
-    fn exit(&self, exit: Exit) -> Exit {
-        if self.count > 0 { Exit::Partial } else { exit }
     }
 }
 
@@ -165,7 +166,7 @@ pub(super) async fn find<W: Write>(
     output: &mut Output<W>,
 ) -> Result<Exit> {
     let glob = args.glob.as_deref().map(Glob::new);
-    let wanted = |name: &[u8], metadata: &Metadata| {
+    let wanted = |Visited { place, metadata, .. }: &Visited| {
         let kind = args.kind.is_none_or(|kind| {
             metadata.kind
                 == match kind {
@@ -174,39 +175,19 @@ pub(super) async fn find<W: Write>(
                     FindKind::Symlink => Kind::Symlink,
                 }
         });
-        kind && glob.as_ref().is_none_or(|glob| glob.fits(name))
+        kind && glob.as_ref().is_none_or(|glob| glob.fits(place.parts().last().unwrap_or_default()))
     };
-    let show = |place: &Place, metadata: &Metadata, output: &mut Output<W>| {
-        output.item(&object(place, metadata), |out| writeln!(out, "{place}"))
-    };
-    let (mut walk, mut faults) = (Walk::new(parallel), Faults::default());
-    let (found, exit) = expand(fs, &args.paths).await?;
-    for Found { place, metadata } in found.into_iter().rev() {
-        let name = place.split().map(|(_, name)| name.to_vec()).unwrap_or_default();
-        if wanted(&name, &metadata) {
-            show(&place, &metadata, output)?;
+    let mut walk = Walk::begin(fs, &args.paths, parallel).await?;
+    while let Some(found) = walk.next(fs).await {
+        if wanted(&found) {
+            let place = &found.place;
+            output.item(&object(place, &found.metadata), |out| writeln!(out, "{place}"))?;
         }
-        if metadata.is_dir() && args.max_depth != Some(0) {
-            walk.visit(Dir { place, metadata, depth: 0 });
+        if found.metadata.is_dir() && args.max_depth.is_none_or(|max| found.depth < max) {
+            walk.enter(found);
         }
     }
-    while let Some((dir, entry)) = walk.next(fs).await {
-        let Entry { name, metadata, .. } = match entry {
-            Ok(entry) => entry,
-            Err(error) => {
-                faults.add(&dir, &error);
-                continue;
-            }
-        };
-        let (place, depth) = (dir.place.join(&name), dir.depth + 1);
-        if wanted(&name, &metadata) {
-            show(&place, &metadata, output)?;
-        }
-        if metadata.is_dir() && args.max_depth.is_none_or(|max| depth < max) {
-            walk.visit(Dir { place, metadata, depth });
-        }
-    }
-    Ok(faults.exit(exit))
+    Ok(walk.exit)
 }
 
 /// Sums that the servers keep: a directory's own are enough, nothing below it has to be visited.
@@ -216,40 +197,24 @@ pub(super) async fn usage<W: Write>(
     parallel: usize,
     output: &mut Output<W>,
 ) -> Result<Exit> {
-    let show = |place: &Place, metadata: &Metadata, output: &mut Output<W>| {
+    let mut walk = Walk::begin(fs, &args.paths, parallel).await?;
+    while let Some(found) = walk.next(fs).await {
+        let Visited { place, metadata, depth } = &found;
+        if !metadata.is_dir() && *depth > 0 {
+            continue;
+        }
         let DirSums { rbytes, rfiles, rsubdirs, .. } = metadata.dir.unwrap_or_default();
         // A file's sums are its own.
         let (rbytes, rfiles) = if metadata.is_dir() { (rbytes, rfiles) } else { (metadata.size, 1) };
         output.item(&object(place, metadata), |out| {
             let (size, dirs) = (bytes(rbytes), rsubdirs);
             writeln!(out, "{size:>12} {rfiles:>10} files {dirs:>10} directories  {place}")
-        })
-    };
-    let (mut walk, mut faults) = (Walk::new(parallel), Faults::default());
-    let (found, exit) = expand(fs, &args.paths).await?;
-    for Found { place, metadata } in found.into_iter().rev() {
-        show(&place, &metadata, output)?;
-        if metadata.is_dir() && args.depth > 0 {
-            walk.visit(Dir { place, metadata, depth: 0 });
+        })?;
+        if metadata.is_dir() && *depth < args.depth {
+            walk.enter(found);
         }
     }
-    while let Some((dir, entry)) = walk.next(fs).await {
-        let Entry { name, metadata, .. } = match entry {
-            Ok(entry) => entry,
-            Err(error) => {
-                faults.add(&dir, &error);
-                continue;
-            }
-        };
-        if metadata.is_dir() {
-            let (place, depth) = (dir.place.join(&name), dir.depth + 1);
-            show(&place, &metadata, output)?;
-            if depth < args.depth {
-                walk.visit(Dir { place, metadata, depth });
-            }
-        }
-    }
-    Ok(faults.exit(exit))
+    Ok(walk.exit)
 }
 
 /// Visits a directory only if something below it has changed since: the newest change below is part of its sums.
@@ -262,37 +227,24 @@ pub(super) async fn changed<W: Write>(
     let secs = u32::try_from(args.since.as_second());
     let secs = secs.map_err(|_| Failed::new(Exit::Usage, "--since: a moment between 1970 and 2106"))?;
     let since = WallTime { secs, nanos: u32::try_from(args.since.subsec_nanosecond()).unwrap_or_default() };
-    let below = |metadata: &Metadata| metadata.dir.is_some_and(|dir| dir.rctime >= since);
-    let (mut walk, mut faults) = (Walk::new(parallel), Faults::default());
     let (mut visited, mut passed) = (0_u64, 0_u64);
-    let (found, exit) = expand(fs, &args.paths).await?;
-    let roots = found.into_iter().rev().map(|found| (found.place, found.metadata, 0));
-    let mut ready: Vec<_> = roots.collect();
-    loop {
-        while let Some((place, metadata, depth)) = ready.pop() {
-            if metadata.ctime >= since {
-                output.item(&object(&place, &metadata), |out| {
-                    writeln!(out, "{} {place}", precise(metadata.ctime))
-                })?;
-            }
-            if below(&metadata) {
-                visited += 1;
-                walk.visit(Dir { place, metadata, depth });
-            } else if metadata.is_dir() {
-                passed += 1;
-            }
+    let mut walk = Walk::begin(fs, &args.paths, parallel).await?;
+    while let Some(found) = walk.next(fs).await {
+        let Visited { place, metadata, .. } = &found;
+        if metadata.ctime >= since {
+            output
+                .item(&object(place, metadata), |out| writeln!(out, "{} {place}", precise(metadata.ctime)))?;
         }
-        match walk.next(fs).await {
-            None => break,
-            Some((dir, Ok(Entry { name, metadata, .. }))) => {
-                ready.push((dir.place.join(&name), metadata, dir.depth + 1));
-            }
-            Some((dir, Err(error))) => faults.add(&dir, &error),
+        if metadata.dir.is_some_and(|dir| dir.rctime >= since) {
+            visited += 1;
+            walk.enter(found);
+        } else if metadata.is_dir() {
+            passed += 1;
         }
     }
     if output.format() != crate::args::Format::Plain {
         let end = json!({"end": true, "directories_visited": visited, "directories_passed_over": passed});
         output.item(&end, |_| Ok(()))?;
     }
-    Ok(faults.exit(exit))
+    Ok(walk.exit)
 }

@@ -1,3 +1,4 @@
+use core::time::Duration;
 use std::env;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -7,11 +8,21 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 /// Source: `systemd/systemd:man/sd_notify.xml`: datagrams of `KEY=value` lines to the socket in `NOTIFY_SOCKET`, whose name
 /// is abstract if it begins with `@`.
 #[derive(Debug, Default)]
-pub(super) struct Manager(Option<(UnixDatagram, SocketAddr)>);
+pub(super) struct Manager {
+    ear: Option<(UnixDatagram, SocketAddr)>,
+    /// Whether it ends the node when that is silent for some time.
+    watches: bool,
+}
+
+/// How much more than its own deadlines a node's end may take before the manager ends it.
+const STOP_SLACK: Duration = Duration::from_secs(15);
 
 impl Manager {
+    /// Source: `systemd/systemd:man/sd_watchdog_enabled.xml` for `WATCHDOG_USEC` and `WATCHDOG_PID`.
     pub(super) fn from_environment() -> Self {
-        Self(env::var("NOTIFY_SOCKET").ok().and_then(|name| Self::find(&name)))
+        let ear = env::var("NOTIFY_SOCKET").ok().and_then(|name| Self::find(&name));
+        let ours = env::var("WATCHDOG_PID").map_or(true, |pid| pid == std::process::id().to_string());
+        Self { ear, watches: ours && env::var_os("WATCHDOG_USEC").is_some() }
     }
 
     fn find(name: &str) -> Option<(UnixDatagram, SocketAddr)> {
@@ -19,7 +30,10 @@ impl Manager {
             Some(name) => SocketAddr::from_abstract_name(name).ok()?,
             None => SocketAddr::from_pathname(name).ok()?,
         };
-        Some((UnixDatagram::unbound().ok()?, address))
+        let socket = UnixDatagram::unbound().ok()?;
+        // A manager that does not read for so long does without.
+        socket.set_write_timeout(Some(Duration::from_secs(1))).ok()?;
+        Some((socket, address))
     }
 
     /// The node serves, and does this.
@@ -39,12 +53,21 @@ impl Manager {
         self.say(&format!("RELOADING=1\nMONOTONIC_USEC={micros}\n"));
     }
 
-    pub(super) fn stopping(&self) {
-        self.say("STOPPING=1\nSTATUS=stopping\n");
+    /// The node ends, which takes at most as long as its deadlines say.
+    pub(super) fn stopping(&self, within: Duration) {
+        let micros = within.saturating_add(STOP_SLACK).as_micros();
+        self.say(&format!("STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC={micros}\n"));
+    }
+
+    /// The node works. To be said much more often than a watchdog's time, whatever that is: it costs a datagram.
+    pub(super) fn alive(&self) {
+        if self.watches {
+            self.say("WATCHDOG=1\n");
+        }
     }
 
     fn say(&self, lines: &str) {
-        if let Some((socket, address)) = &self.0 {
+        if let Some((socket, address)) = &self.ear {
             // A manager that does not listen is no reason not to work.
             let _ = socket.send_to_addr(lines.as_bytes(), address);
         }
@@ -60,7 +83,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
         let ear = UnixDatagram::bind(&path).unwrap();
-        let manager = Manager(Manager::find(path.to_str().unwrap()));
+        let mut manager = Manager { ear: Manager::find(path.to_str().unwrap()), watches: false };
         let heard = || {
             let mut bytes = [0; 256];
             let len = ear.recv(&mut bytes).unwrap();
@@ -72,7 +95,11 @@ mod tests {
         assert_eq!(heard(), "READY=1\nSTATUS=serving\n");
         manager.reloading();
         assert!(heard().starts_with("RELOADING=1\nMONOTONIC_USEC="));
-        manager.stopping();
-        assert!(heard().starts_with("STOPPING=1\n"));
+        manager.alive();
+        manager.watches = true;
+        manager.alive();
+        assert_eq!(heard(), "WATCHDOG=1\n", "and that only where there is one");
+        manager.stopping(Duration::from_secs(85));
+        assert_eq!(heard(), "STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC=100000000\n");
     }
 }

@@ -1,7 +1,7 @@
 use std::env;
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -10,7 +10,7 @@ use cuttlebone_http::status::Stage;
 use cuttlebone_node::Handle;
 use cuttlebone_node::config::{Config, Fault, Override};
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -131,12 +131,17 @@ struct Reloading {
 }
 
 impl Reloading {
+    /// What it runs with.
+    fn current(&self) -> MutexGuard<'_, Config> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn reload(&self) -> Outcome {
         let new = match Config::read(&self.file, &self.overrides) {
             Ok(new) => new,
             Err(faults) => return Outcome::Invalid(faults.iter().map(ToString::to_string).collect()),
         };
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current();
         let differences = current.difference(&new);
         let (live, fixed): (Vec<_>, Vec<_>) = differences.into_iter().partition(|difference| difference.live);
         let changes = |differences: Vec<cuttlebone_node::config::Difference>| {
@@ -167,6 +172,8 @@ async fn serve<W: Write>(
     output: &mut Output<W>,
 ) -> Result<Exit> {
     let manager = Manager::from_environment();
+    // Before anything is opened: a signal that comes while the disk is read neither kills nor gets lost.
+    let mut signals = Signals::listen()?;
     manager.status("warming up");
     let reloading = Arc::new(Reloading {
         file: arguments.config.config.clone(),
@@ -176,17 +183,17 @@ async fn serve<W: Write>(
         node: Mutex::new(None),
     });
     let asked = Arc::clone(&reloading);
-    let node = config.open(Some(move || asked.reload())).await?;
+    let node = tokio::select! {
+        node = config.open(Some(move || asked.reload())) => node?,
+        // Nobody has been told anything yet, and the disk is as safe as in a kill.
+        () = signals.end() => return Ok(Exit::Done),
+    };
     let handle = node.handle();
     *reloading.node.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle.clone());
-    // For as long as the node runs: a signal that comes between two looks is not lost.
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let mut stop = Some(stop);
     let mut running = core::pin::pin!(node.run(async { drop(stopped.await) }));
-    let mut told = None;
+    let mut told: Option<Told> = None;
     let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
         tokio::select! {
@@ -194,27 +201,85 @@ async fn serve<W: Write>(
                 ended?;
                 return Ok(Exit::Done);
             }
-            asked = async { tokio::select! { asked = interrupt.recv() => asked, asked = terminate.recv() => asked } } => {
-                // The second one: at once. What was acknowledged as durable is on the disk.
-                let (Some(()), Some(stop)) = (asked, stop.take()) else { return Ok(Exit::Interrupted) };
-                manager.stopping();
-                drop(stop);
+            asked = signals.next() => match asked {
+                Asked::End => {
+                    // The second one: at once. What was acknowledged as durable is on the disk.
+                    let Some(stop) = stop.take() else { return Ok(Exit::Interrupted) };
+                    manager.stopping(reloading.current().stop.total());
+                    drop(stop);
+                }
+                Asked::Reload => {
+                    // Only who was ready can be ready again: before and after that the manager hears nothing of it.
+                    let serves = told.as_ref().is_some_and(|(stage, ..)| *stage == Stage::Serving);
+                    let serves = serves && stop.is_some();
+                    if serves {
+                        manager.reloading();
+                    }
+                    log_reload(&reloading.reload());
+                    if serves {
+                        manager.ready("serving");
+                    }
+                }
+            },
+            _ = look.tick() => {
+                manager.alive();
+                tell(&handle, &manager, &mut told, output)?;
             }
-            _ = hangup.recv() => {
-                manager.reloading();
-                log_reload(&reloading.reload());
-                manager.ready("serving");
-            }
-            _ = look.tick() => tell(&handle, &manager, &mut told, output)?,
         }
     }
 }
+
+/// What a signal asks for.
+enum Asked {
+    /// SIGTERM, SIGINT.
+    End,
+    /// SIGHUP.
+    Reload,
+}
+
+/// What a node obeys.
+struct Signals {
+    hangup: Signal,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// From now on none of them ends the process by itself.
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// What comes next. Cancel safe.
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.hangup.recv() => Asked::Reload,
+            _ = self.interrupt.recv() => Asked::End,
+            _ = self.terminate.recv() => Asked::End,
+        }
+    }
+
+    /// Ends when somebody asks the node to end. Cancel safe.
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// What was told last: the stage, and where peers and browsers find the node.
+type Told = (Stage, Option<String>, Option<String>);
 
 /// Says on standard output where the node is once it is known, and to the manager what it does.
 fn tell<W: Write>(
     handle: &Handle,
     manager: &Manager,
-    told: &mut Option<(Stage, Option<String>, Option<String>)>,
+    told: &mut Option<Told>,
     output: &mut Output<W>,
 ) -> Result<()> {
     let stage = handle.status().node.stage;

@@ -6,12 +6,16 @@ use core::time::Duration;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
 use anyhow::{Context, Result, ensure};
 use cuttlebone_testkit::{Deadline, Program};
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
+
+pub(crate) mod follower;
+pub(crate) mod three;
 
 const WITHIN: Duration = Duration::from_secs(60);
 
@@ -25,6 +29,7 @@ pub(crate) struct Running {
     dir: PathBuf,
     config: PathBuf,
     replicas: bool,
+    environment: Vec<(String, String)>,
     child: Option<Child>,
     lines: Option<Receiver<Value>>,
     links: Option<String>,
@@ -45,7 +50,18 @@ impl Running {
         );
         fs::write(&config, text)?;
         let name = name.into();
-        Ok(Self { name, dir, config, replicas: false, child: None, lines: None, links: None, http: None })
+        let environment = Vec::new();
+        Ok(Self {
+            name,
+            dir,
+            config,
+            replicas: false,
+            environment,
+            child: None,
+            lines: None,
+            links: None,
+            http: None,
+        })
     }
 
     /// Others may follow it.
@@ -57,10 +73,33 @@ impl Running {
         &self.name
     }
 
+    /// With this variable in its environment.
+    pub(crate) fn env(&mut self, name: &str, value: impl Into<String>) {
+        self.environment.push((name.into(), value.into()));
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Writes its configuration anew, with something else in it.
+    pub(crate) fn configure(&self, change: impl FnOnce(String) -> String) -> Result<()> {
+        Ok(fs::write(&self.config, change(fs::read_to_string(&self.config)?))?)
+    }
+
     /// Starts it, at the addresses that it had before, and waits until it says where it is.
     pub(crate) fn start(&mut self) -> Result<()> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cuttlebone"));
+        self.spawn()?;
+        self.wait_until_served()
+    }
+
+    /// Starts it, and waits for nothing.
+    pub(crate) fn spawn(&mut self) -> Result<()> {
+        // Ends with the test, also when that is killed.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--", env!("CARGO_BIN_EXE_cuttlebone")]);
         command.args(["node", "run", "--json", "--log-format", "json", "--config"]).arg(&self.config);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if self.replicas {
             let links = self.links.clone().unwrap_or_else(|| "127.0.0.1:0".into());
             command.arg("--set").arg(format!("links.listen={links}")).args(["--set", "links.replicas=true"]);
@@ -73,6 +112,11 @@ impl Running {
         let stdout = child.stdout.take().context("standard output")?;
         self.lines = Some(read(stdout));
         self.child = Some(child);
+        Ok(())
+    }
+
+    /// Waits until it says where it is.
+    pub(crate) fn wait_until_served(&mut self) -> Result<()> {
         Deadline::after(WITHIN)
             .wait_for(format!("{} says where it is", self.name), || {
                 let line = self.lines.as_ref()?.try_recv().ok()?;
@@ -110,15 +154,30 @@ impl Running {
 
     /// Asks it to end, which it has to do well.
     pub(crate) fn stop(&mut self) -> Result<()> {
-        let mut child = self.child.take().context("it is not running")?;
-        let pid = i32::try_from(child.id())?;
-        rustix::process::kill_process(
-            rustix::process::Pid::from_raw(pid).context("a process id")?,
-            rustix::process::Signal::TERM,
-        )?;
-        let ended = Deadline::after(WITHIN).wait_for("it ends", || child.try_wait().ok().flatten())?;
+        self.signal(Signal::TERM)?;
+        let ended = self.wait()?;
         ensure!(ended.success(), "{ended}: {}", self.log());
         Ok(())
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        let child = self.child.as_ref().context("it is not running")?;
+        Ok(rustix::process::kill_process(Pid::from_child(child), signal)?)
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn is_running(&mut self) -> Result<bool> {
+        Ok(self.child.as_mut().context("it is not running")?.try_wait()?.is_none())
+    }
+
+    /// Waits for its end, and tells how it was.
+    pub(crate) fn wait(&mut self) -> Result<ExitStatus> {
+        let mut child = self.child.take().context("it is not running")?;
+        let ended = Deadline::after(WITHIN).wait_for("it ends", || child.try_wait().ok().flatten());
+        if ended.is_err() {
+            self.child = Some(child);
+        }
+        ended.with_context(|| self.log())
     }
 
     pub(crate) fn list_crc(&self) -> Result<String> {

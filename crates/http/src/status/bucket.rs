@@ -70,6 +70,8 @@ pub struct VbucketStatus {
     pub persisted_seqno: u64,
     /// Mutations that are not on the disk yet.
     pub unpersisted: u64,
+    /// Mutations that replaced a queued one of the same key, since the node started.
+    pub dedup_total: u64,
     /// Whether hot reload is on: nothing from the barrier on is persisted.
     pub in_window: bool,
     /// Operations that wait.
@@ -141,8 +143,11 @@ impl BucketStatus {
             add(&mut bucket.log_bytes, vbucket.log_bytes);
             add(&mut bucket.unpersisted, vbucket.unpersisted);
             add(&mut bucket.persisted_seqno, vbucket.persisted_seqno);
+            add(&mut bucket.dedup_total, vbucket.dedup_total);
             for cursor in &vbucket.cursors {
-                add(cursors.entry(cursor.name.clone()).or_default(), cursor.lag_items);
+                // Whoever follows over HTTP chooses a name, and names are labels: of all of them one number is told.
+                let name = if cursor.name.starts_with("changes:") { "changes" } else { &cursor.name };
+                add(cursors.entry(name.into()).or_default(), cursor.lag_items);
             }
             let surplus = vbucket.checkpoints.len().saturating_sub(CHECKPOINTS_MAX);
             vbucket.checkpoints.drain(..surplus);

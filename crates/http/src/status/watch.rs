@@ -1,17 +1,23 @@
 use core::time::Duration;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
 use cuttlebone_tokens::{HOLDERS_REPORTED_MAX, NameState, Registry};
 use tokio::time::Instant;
 
-use super::{ListenerStatus, ROWS_MAX, Status, TokensStatus};
+use super::{ListenerStatus, ROWS_MAX, Status, TokensStatus, UpdateStage};
 use crate::config::Config;
+use crate::keeping::Keeping;
 use crate::message::{Row, millis};
 use crate::mounts::Mounts;
 use crate::session::Sessions;
 use crate::traffic::Traffic;
+use crate::update;
 
-/// How long one snapshot answers everybody who asks, so that looking at a node is never work for it.
+/// How long one snapshot answers everybody who asks, so that looking at a node is never work for it. What is changed over
+/// the same listener is seen at once.
 pub const SNAPSHOT_AGE_MAX: Duration = Duration::from_millis(200);
 
 type Snapshot = dyn Fn() -> Status + Send + Sync;
@@ -24,6 +30,7 @@ struct Inner {
     node: Option<Arc<Snapshot>>,
     registry: Option<Registry>,
     mounts: Option<Mounts>,
+    keeping: Option<Keeping>,
     sessions: Sessions,
     traffic: Arc<Traffic>,
     config: Arc<Config>,
@@ -36,6 +43,7 @@ impl Watch {
         node: Option<Arc<Snapshot>>,
         registry: Option<Registry>,
         mounts: Option<Mounts>,
+        keeping: Option<Keeping>,
         sessions: Sessions,
         traffic: Arc<Traffic>,
         config: Arc<Config>,
@@ -44,6 +52,7 @@ impl Watch {
             node,
             registry,
             mounts,
+            keeping,
             sessions,
             traffic,
             config,
@@ -65,6 +74,16 @@ impl Watch {
         *latest = Some((now, Arc::clone(&status)));
         status
     }
+
+    /// Whoever has changed something sees it at once.
+    pub(crate) async fn forget_changed(State(watch): State<Self>, request: Request, next: Next) -> Response {
+        let changes = !request.method().is_safe();
+        let response = next.run(request).await;
+        if changes {
+            *watch.0.latest.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        response
+    }
 }
 
 impl Inner {
@@ -81,6 +100,10 @@ impl Inner {
         }
         if let Some(mounts) = &self.mounts {
             status.mounts = mounts.rows(&self.config);
+        }
+        if status.update.stage != UpdateStage::Off {
+            let begun_by = self.keeping.as_ref().and_then(Keeping::begun_by);
+            status.update.owner = begun_by.map(|epoch| format!("{} {epoch}", update::NAME));
         }
         status.listener = ListenerStatus {
             connections: self.traffic.open(),

@@ -1,8 +1,8 @@
 /* The same phases as the benchmark beside it, with Ceph's own library: what a program in C would do today.
  *
- * Arguments: configuration file, number of threads, number of names, directory. One line of JSON for each phase. With
- * `walk` in place of the number of threads it only walks the directory, as find(1) does, and prints how many entries
- * there were. */
+ * Arguments: configuration file, phase, number of threads, number of names, directory. It mounts, says that it is ready,
+ * waits for a line, does the one phase, prints a line of JSON about it, waits for another line, and unmounts. `walk` lists
+ * the directory and all below it, as find(1) does, and waits for nothing. */
 #define _FILE_OFFSET_BITS 64
 #define _GNU_SOURCE
 #include <cephfs/libcephfs.h>
@@ -27,12 +27,8 @@ static void check(long result, const char *what)
 	}
 }
 
-static void remount(void)
+static void mount(void)
 {
-	if (mount_) {
-		ceph_unmount(mount_);
-		ceph_release(mount_);
-	}
 	check(ceph_create(&mount_, "admin"), "create");
 	check(ceph_conf_read_file(mount_, conf), "conf");
 	check(ceph_mount(mount_, "/"), "mount");
@@ -100,6 +96,21 @@ static void *work(void *argument)
 	return NULL;
 }
 
+/* Waits for whoever measures. */
+static void wait_for_line(void)
+{
+	char line[16];
+	if (!fgets(line, sizeof line, stdin))
+		exit(1);
+}
+
+static void ready(void)
+{
+	puts("ready");
+	fflush(stdout);
+	wait_for_line();
+}
+
 static void report(const char *phase, long ops, double wall, double cpu)
 {
 	printf("{\"phase\":\"%s\",\"ops\":%ld,\"seconds\":%.6f,\"cpu_seconds\":%.6f}\n", phase, ops, wall, cpu);
@@ -110,6 +121,7 @@ static void phase(const char *name, step_fn step)
 {
 	pthread_t ids[64];
 	struct share shares[64];
+	ready();
 	double wall = seconds(CLOCK_MONOTONIC), cpu = seconds(CLOCK_PROCESS_CPUTIME_ID);
 	for (long t = 0; t < threads; t++) {
 		shares[t] = (struct share){ step, t };
@@ -147,31 +159,39 @@ static long list(const char *path, int recurse)
 
 int main(int argc, char **argv)
 {
-	if (argc != 5)
+	if (argc != 6)
 		return 2;
 	conf = argv[1];
-	threads = atol(argv[2]);
-	count = atol(argv[3]);
-	dir = argv[4];
-	remount();
-	if (!strcmp(argv[2], "walk")) {
-		printf("%ld\n", list(dir, 1));
+	const char *name = argv[2];
+	threads = atol(argv[3]);
+	count = atol(argv[4]);
+	dir = argv[5];
+	mount();
+	if (!strcmp(name, "create")) {
+		check(ceph_mkdir(mount_, dir, 0755), dir);
+		phase(name, do_create);
+	} else if (!strcmp(name, "stat")) {
+		phase(name, do_stat);
+	} else if (!strcmp(name, "lookup")) {
+		phase(name, do_lookup);
+	} else if (!strcmp(name, "rename")) {
+		/* With the names just listed: on a cold cache the library looks both up before it asks for the rename. */
+		list(dir, 0);
+		phase(name, do_rename);
+	} else if (!strcmp(name, "mkdir")) {
+		check(ceph_mkdir(mount_, dir, 0755), dir);
+		phase(name, do_mkdir);
+	} else if (!strcmp(name, "readdir")) {
+		ready();
+		double wall = seconds(CLOCK_MONOTONIC), cpu = seconds(CLOCK_PROCESS_CPUTIME_ID);
+		long found = list(dir, 0);
+		report(name, found, seconds(CLOCK_MONOTONIC) - wall, seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu);
+	} else {
+		list(dir, 1);
 		ceph_unmount(mount_);
 		return 0;
 	}
-	check(ceph_mkdir(mount_, dir, 0755), dir);
-	phase("create", do_create);
-	remount();
-	phase("stat", do_stat);
-	remount();
-	phase("lookup", do_lookup);
-	remount();
-	double wall = seconds(CLOCK_MONOTONIC), cpu = seconds(CLOCK_PROCESS_CPUTIME_ID);
-	long found = list(dir, 0);
-	report("readdir", found, seconds(CLOCK_MONOTONIC) - wall, seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu);
-	/* With the names just listed: on a cold cache the library looks both up before it asks for the rename. */
-	phase("rename", do_rename);
-	phase("mkdir", do_mkdir);
+	wait_for_line();
 	ceph_unmount(mount_);
 	return 0;
 }

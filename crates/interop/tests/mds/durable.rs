@@ -71,7 +71,8 @@ async fn what_was_reported_is_there_with_its_inode_after_the_server_is_killed() 
     let (cluster, fs) = mounted(WITH_STANDBY).await?;
     let mut chance = SplitMix::new(number("CUTTLEBONE_SEED", 7));
     let mut all = Reported::default();
-    for round in 0..number("CUTTLEBONE_KILLS", 3) {
+    let mut notices = fs.notices();
+    for round in 0..number("CUTTLEBONE_KILLS", 10) {
         let mut writers = JoinSet::new();
         for writer in 0..WRITERS {
             writers.spawn(write(fs.clone(), round, writer));
@@ -79,7 +80,10 @@ async fn what_was_reported_is_there_with_its_inode_after_the_server_is_killed() 
         tokio::time::sleep(Duration::from_millis(5 + chance.below(150))).await;
         blocking(|| cluster.crash_mds(0, 1))?;
         while let Some(done) = soon("the writers", writers.join_next()).await? {
-            let reported = done??;
+            let reported = done?.with_context(|| {
+                let told: Vec<_> = core::iter::from_fn(|| notices.try_next()).collect();
+                format!("round {round}: {told:?}")
+            })?;
             all.made.extend(reported.made);
             all.synced.extend(reported.synced);
         }

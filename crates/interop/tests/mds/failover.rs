@@ -107,6 +107,34 @@ async fn a_restart_and_a_takeover_under_load_lose_nothing() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reconnect_in_many_parts_keeps_the_session_and_what_it_holds() -> Result<()> {
+    let cluster = blocking(|| Cluster::builder().fs(WITH_STANDBY).start())?;
+    let mut config = config(&cluster);
+    // Each capability takes more than that by itself.
+    config.limits.reconnect_bytes_max = 1;
+    let fs = FileSystem::mount(config).await?;
+    let mut made = Vec::new();
+    for i in 0..100 {
+        made.push((format!("/d{i}"), fs.mkdir(format!("/d{i}").as_str(), 0o755).await?.ino));
+    }
+    let mut notices = fs.notices();
+    blocking(|| cluster.fail_mds(0))?;
+    blocking(|| cluster.wait_for_active(1))?;
+    for (path, ino) in &made {
+        ensure!(fs.stat(path).await?.ino == *ino, "{path} stands for another inode");
+    }
+    let news: Vec<_> = core::iter::from_fn(|| notices.try_next()).collect();
+    let caps = news.iter().find_map(|notice| match notice {
+        Notice::Session(_, SessionNews::Reconnected { caps }) => Some(*caps),
+        _ => None,
+    });
+    ensure!(caps.is_some_and(|caps| caps > 100), "{news:?}");
+    ensure!(lost(&mut notices).is_empty(), "{news:?}");
+    fs.sync().await?;
+    finish(&cluster, fs, None).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_ranks_share_a_tree_that_moves_between_them_under_load() -> Result<()> {
     let (cluster, fs) = mounted(FsSpec { active: 2, standby: 0 }).await?;
     for (dir, rank) in [("/a", "0"), ("/b", "1")] {
@@ -173,5 +201,58 @@ async fn a_connection_that_breaks_is_resumed_and_the_session_never_notices() -> 
     let sessions = blocking(|| cluster.mds_sessions(0))?;
     let ours = sessions.iter().find(|session| session["id"] == json!(fs.global_id()));
     assert_eq!(ours.context("our session")?["state"], json!("open"));
+    finish(&cluster, fs, None).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_monitors_sessions_go_on_and_when_they_are_back_so_do_maps() -> Result<()> {
+    let cluster = blocking(|| Cluster::builder().mons(3).fs(WITH_STANDBY).start())?;
+    let mut config = config(&cluster);
+    config.answer_within = Duration::from_secs(1);
+    let fs = FileSystem::mount(config).await?;
+    let mut notices = fs.notices();
+    fs.mkdir("/d", 0o755).await?;
+    blocking(|| cluster.mons().iter().try_for_each(|mon| mon.kill()))?;
+    // Shorter than a server takes to notice that nobody answers its beacons, after which it does nothing for anybody.
+    for i in 0..100 {
+        soon("a create without monitors", fs.create(&Place::from("/d").join(format!("f{i}")), 0o644))
+            .await??;
+    }
+    let told = fs.statfs().await;
+    ensure!(matches!(told, Err(Error::NotInTime { .. })), "{told:?}");
+    blocking(|| cluster.mons().iter().try_for_each(|mon| mon.start()))?;
+    blocking(|| cluster.wait_for_quorum())?;
+    soon("the monitors", async {
+        while fs.statfs().await.is_err() {
+            pause(100).await;
+        }
+    })
+    .await?;
+    // What only maps tell.
+    blocking(|| cluster.fail_mds(0))?;
+    soon("a create after a takeover", fs.create("/d/after", 0o644)).await??;
+    let lost = lost(&mut notices);
+    ensure!(lost.is_empty(), "{lost:?}");
+    finish(&cluster, fs, None).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rank_that_is_given_up_under_load_costs_nothing() -> Result<()> {
+    let (cluster, fs) = mounted(FsSpec { active: 2, standby: 0 }).await?;
+    let mut notices = fs.notices();
+    for (dir, rank) in [("/a", "0"), ("/b", "1")] {
+        fs.mkdir(dir, 0o755).await?;
+        fs.set_xattr(dir, "ceph.dir.pin", rank).await?;
+    }
+    let load = Load::on(&fs, &["/a", "/b"]);
+    pause(1_500).await;
+    blocking(|| cluster.set_max_mds(1))?;
+    blocking(|| cluster.wait_for_active(1))?;
+    pause(500).await;
+    let made = load.finish(&fs).await?;
+    ensure!(made > 50, "{made} names are no load");
+    let uncommitted = |notice: &Notice| matches!(notice, Notice::Uncommitted(_));
+    let told: Vec<_> = core::iter::from_fn(|| notices.try_next()).filter(uncommitted).collect();
+    ensure!(told.is_empty(), "{told:?}");
     finish(&cluster, fs, None).await
 }

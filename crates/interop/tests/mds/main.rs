@@ -3,11 +3,16 @@
 //! Every test ends with both clients unmounted and `ceph health detail` clean.
 
 mod caps;
+mod clients;
 mod cluster;
 mod durable;
 mod failover;
+mod late;
 mod model;
+mod op;
 mod operations;
 mod random;
 mod sessions;
+mod snapshots;
+mod trust;
 mod world;

@@ -121,6 +121,9 @@ async fn every_error_is_the_one_that_the_server_has_for_it() -> Result<()> {
     fs.symlink("b", "/a").await?;
     fs.symlink("a", "/b").await?;
     assert_eq!(errno(fs.stat("/a/x").await), at(Errno::ELOOP));
+    // A file has no directory above it that one could go back to.
+    fs.symlink("f/../d", "/back").await?;
+    assert_eq!(errno(fs.stat("/back/sub").await), at(Errno::ENOTDIR));
     fs.symlink("d/../d/sub/..", "/way").await?;
     assert_eq!(fs.stat("/way/sub").await?.ino, fs.stat("/d/sub").await?.ino);
     finish(&cluster, fs, None).await
@@ -193,6 +196,16 @@ async fn snapshots_sums_and_how_full_it_is() -> Result<()> {
     fs.set_xattr("/d", "ceph.quota.max_files", "10").await?;
     assert_eq!(fs.get_xattr("/d", "ceph.quota.max_files").await?, "10");
     assert_eq!(fs.get_xattr("/d", "ceph.dir.pin").await?, "-1");
+    // Which no server checks.
+    fs.set_xattr("/d", "ceph.quota.max_bytes", "1000").await?;
+    fs.stat("/d").await?;
+    let grow = |to| AttrChanges { size: Some(Resize { from: 0, to }), ..AttrChanges::default() };
+    assert_eq!(errno(fs.set_attributes("/d/e/f", grow(1001)).await), Errno::EDQUOT.0);
+    fs.set_attributes("/d/e/f", grow(1000)).await?;
+    assert_eq!(errno(fs.rename("/d/e/g", "/g").await), Errno::EXDEV.0);
+    let theirs = blocking(|| second.call("rename", &[json!("/d/e/g"), json!("/g")]))?;
+    assert_eq!(theirs, Err(Errno::EXDEV.0), "as the other client has it");
+    fs.set_xattr("/d", "ceph.quota.max_bytes", "0").await?;
     let ours = fs.statfs().await?;
     // Without a manager the monitors have no numbers, and both clients are told so.
     let theirs = blocking(|| second.ok("statfs", &[]))?;

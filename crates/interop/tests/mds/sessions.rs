@@ -2,10 +2,12 @@
 
 use anyhow::{Context, Result, ensure};
 use cuttlebone_fs::{Error, FileSystem, MdsError, Notice};
-use cuttlebone_mds::SessionNews;
+use cuttlebone_mds::{LossCause, SessionNews};
+use cuttlebone_testkit::Cluster;
 use serde_json::json;
+use tokio::task::JoinSet;
 
-use crate::world::{ONE, blocking, config, finish, mounted, soon};
+use crate::world::{ONE, blocking, config, finish, finish_after, mounted, soon};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_eviction_is_told_as_what_it_is_and_a_fresh_mount_works() -> Result<()> {
@@ -37,6 +39,49 @@ async fn an_eviction_is_told_as_what_it_is_and_a_fresh_mount_works() -> Result<(
     // There is nothing left to close, and so nothing to wait for.
     soon("the unmount of an evicted mount", fs.unmount()).await?.ok();
     finish(&cluster, fresh, None).await
+}
+
+/// Without the list of addresses that may not come back, the server simply forgets the connection: we hear of it by a reset.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_eviction_that_blocklists_nobody_costs_what_was_under_way_and_the_mount_goes_on() -> Result<()> {
+    let builder = Cluster::builder().fs(ONE).option("mds_session_blocklist_on_evict", "false");
+    let cluster = blocking(|| builder.start())?;
+    let fs = FileSystem::mount(config(&cluster)).await?;
+    let mut notices = fs.notices();
+    fs.mkdir("/d", 0o755).await?;
+    fs.sync().await?;
+    let mut changes = JoinSet::new();
+    for i in 0..200 {
+        let fs = fs.clone();
+        changes.spawn(async move {
+            let path = format!("/d/f{i}");
+            let made = fs.create(&path, 0o644).await;
+            (path, made)
+        });
+    }
+    let mut all = vec![changes.join_next().await.context("one of them")??];
+    blocking(|| cluster.evict_client(0, fs.global_id()))?;
+    while let Some(made) = soon("a change", changes.join_next()).await? {
+        all.push(made?);
+    }
+    for (path, made) in &all {
+        match made {
+            Ok(_) | Err(Error::Failed { source: MdsError::Uncommitted { .. }, .. }) => {}
+            Err(error) => anyhow::bail!("{path}: {error:?}"),
+        }
+    }
+    // One more may have been sent before the reset.
+    let after = fs.create("/d/after", 0o644).await;
+    let in_doubt = matches!(after, Err(Error::Failed { source: MdsError::Uncommitted { .. }, .. }));
+    ensure!(after.is_ok() || in_doubt, "{after:?}");
+    fs.create("/d/behind", 0o644).await?;
+    let told: Vec<_> = core::iter::from_fn(|| notices.try_next()).collect();
+    let lost = |notice: &Notice| matches!(notice, Notice::Session(_, SessionNews::Lost(LossCause::Reset)));
+    ensure!(told.iter().any(lost), "{told:?}");
+    // Once for what may not last after all, and then never again.
+    fs.sync().await.ok();
+    fs.sync().await?;
+    finish_after(&cluster, fs, None, &["vict"]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 use core::time::Duration;
 use std::env;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use cuttlebone_fs::{FileSystem, FsConfig, Metadata, Place};
 use cuttlebone_testkit::{Cluster, FsSpec, SecondClient};
 use serde_json::{Value, json};
@@ -28,13 +28,34 @@ pub(crate) async fn mounted(spec: FsSpec) -> Result<(Cluster, FileSystem)> {
     Ok((cluster, fs))
 }
 
-/// Unmounts, and checks that nobody has anything to complain about.
+/// Unmounts, and checks that nobody has anything to complain about, or ever had.
 pub(crate) async fn finish(cluster: &Cluster, fs: FileSystem, second: Option<SecondClient>) -> Result<()> {
+    finish_after(cluster, fs, second, &[]).await
+}
+
+/// The same for a test that provokes warnings, each of which has one of these words.
+pub(crate) async fn finish_after(
+    cluster: &Cluster,
+    fs: FileSystem,
+    second: Option<SecondClient>,
+    provoked: &[&str],
+) -> Result<()> {
+    // While both are still there: who goes takes with it what it left undone.
+    blocking(|| cluster.wait_until_idle())?;
     fs.unmount().await.context("unmount")?;
     blocking(|| {
         second.map_or(Ok(()), SecondClient::unmount)?;
-        cluster.wait_until_healthy()
+        trust(cluster, provoked)
     })
+}
+
+/// The unit of trust: a clean bill of health now, and no warning about a client at any time.
+pub(crate) fn trust(cluster: &Cluster, provoked: &[&str]) -> Result<()> {
+    cluster.wait_until_healthy()?;
+    let mut warnings = cluster.client_warnings()?;
+    warnings.retain(|warning| !provoked.iter().any(|word| warning.contains(word)));
+    ensure!(warnings.is_empty(), "the cluster was warned: {warnings:#?}");
+    Ok(())
 }
 
 /// Something that blocks, without holding up the tasks that drive our mount.
@@ -61,7 +82,9 @@ pub(crate) fn as_second(metadata: &Metadata) -> Value {
         "uid": metadata.uid,
         "gid": metadata.gid,
         "size": metadata.size,
+        "atime": metadata.atime.secs,
         "mtime": metadata.mtime.secs,
+        "btime": metadata.btime.secs,
     })
 }
 

@@ -58,6 +58,13 @@ impl Call {
             }
             Self::GetVxattr { ino, name } => attribute(Op::GETVXATTR, *ino, name, RequestArgs::None),
             Self::Mkdir { entry, mode } => named(Op::MKDIR, entry, RequestArgs::MkDir { mode: *mode }),
+            // Opened for reading, as far as the server knows, and given back at once. With MKNOD it believes that we are
+            // going to write: it notes in its journal how far, tells us so when the file is made, and writes to its
+            // journal again when the file is given back.
+            Self::MakeFile { entry, mode } => {
+                let flags = open_flags::READ_ONLY | open_flags::CREATE | open_flags::EXCLUSIVE;
+                named(Op::CREATE, entry, open(flags, *mode))
+            }
             Self::Mknod { entry, mode, rdev } => {
                 named(Op::MKNOD, entry, RequestArgs::MkNod { mode: *mode, rdev: *rdev })
             }
@@ -199,8 +206,8 @@ fn lock_args(lock: &Lock) -> RequestArgs {
 
 /// Which bits of a capability a request gives back, since the server would have to take them first.
 ///
-/// Source: `torvalds/linux:fs/ceph/dir.c`, `inode.c`, `xattr.c`, the `r_*_drop` of each request; that exclusive bits of
-/// a directory may go and the shared ones stay was seen in 16.2.15.
+/// Source: `torvalds/linux:fs/ceph/dir.c`, `inode.c`, `xattr.c`, the `r_*_drop` of each request; which exclusive bits of a
+/// directory are in the way of changing its names was seen in 16.2.15.
 pub(super) fn drops(call: &Call) -> Vec<(Ino, Drop)> {
     let mut drops = Vec::new();
     for entry in call.names().into_iter().flatten() {
@@ -233,8 +240,11 @@ pub(super) fn drops(call: &Call) -> Vec<(Ino, Drop)> {
 /// What is given back of one inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Drop {
-    /// What stands in the way of changing names in a directory: exclusive bits, and the shared bit of its entries unless
-    /// the exclusive one shows that nobody else has it.
+    /// What stands in the way of changing names in a directory: exclusive bits of its attributes, and the shared bit of
+    /// its entries.
+    ///
+    /// Not with the exclusive bit of its entries. It says that the server keeps the directory for us, as it changes it;
+    /// given back, the server would first wait until all that we have changed is in its journal.
     Names,
     /// These.
     Bits(CapBits),
@@ -244,7 +254,7 @@ impl Drop {
     pub(super) const fn bits(self, issued: CapBits) -> CapBits {
         match self {
             Self::Bits(bits) => bits,
-            Self::Names if issued.contains(CapBits::FILE_EXCL) => CapBits::EXCL,
+            Self::Names if issued.contains(CapBits::FILE_EXCL) => CapBits::EXCL.without(CapBits::FILE_EXCL),
             Self::Names => CapBits(CapBits::EXCL.0 | CapBits::FILE_SHARED.0),
         }
     }

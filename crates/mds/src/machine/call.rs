@@ -158,7 +158,15 @@ pub enum Call {
         /// Permission bits.
         mode: u32,
     },
-    /// A new entry of the type that is in `mode`, without opening it. The way to make a file for who will not write it.
+    /// A new, empty file, which is not opened: the way to make one for who will not write it.
+    MakeFile {
+        /// Its name.
+        entry: Entry,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// A new entry of the type that is in `mode`: a device, a pipe or a socket. [`MakeFile`](Self::MakeFile) makes a file
+    /// with less work for the server.
     Mknod {
         /// Its name.
         entry: Entry,

@@ -112,8 +112,8 @@ impl Client {
             && (session.behind == Behind::Session || !session.was_open && !session.queue.is_empty())
         {
             session.state = State::Wanted;
-            session.was_open = false;
-            session.pushes = 0;
+            // What another rank has moved here while it was being closed went with it.
+            self.lose_state(rank);
             self.progress(now, rank);
             return;
         }

@@ -57,6 +57,8 @@ pub struct Limits {
     pub fragments_max: usize,
     /// Snapshot realms remembered.
     pub realms_max: usize,
+    /// Bytes of one message in which we tell a restarted server what we hold; above it there will be several.
+    pub reconnect_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -74,6 +76,8 @@ impl Default for Limits {
             syncs_max: 1024,
             fragments_max: 256,
             realms_max: 1024,
+            // Well below what a server's messenger takes in at once, `ms_dispatch_throttle_bytes`, 100 MiB.
+            reconnect_bytes_max: 16 * 1024 * 1024,
         }
     }
 }

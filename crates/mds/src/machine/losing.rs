@@ -6,10 +6,11 @@ use cuttlebone_machine::Instant;
 use super::requests::Stage;
 use super::session::{Behind, State};
 use super::{Change, Client, Error, Event, Life, LossCause, SessionNews, Tid};
-use crate::{Ino, Rank};
+use crate::{Ino, MdsState, Rank};
 
 impl Client {
-    /// A session is gone: with it what was given and what was not committed. What has no answer yet starts over.
+    /// A session is gone: with it what was given and what was not committed. What has no answer yet starts over, but for
+    /// changes that may have been done.
     pub(super) fn lose_session(&mut self, now: Instant, rank: Rank, cause: LossCause) {
         if self.sessions.get(&rank).is_some_and(|session| session.was_open) {
             self.session_event(rank, SessionNews::Lost(cause));
@@ -17,7 +18,7 @@ impl Client {
         self.lose_state(rank);
         let is_wreck = matches!(cause, LossCause::Reset | LossCause::LinkClosed);
         self.clean &= self.is_running() || is_wreck || cause == LossCause::RankStopped;
-        if is_wreck {
+        if !self.leaves_in_order(rank, cause) {
             self.give_up_changes(rank);
         }
         let stopped = !self.ranks.is_expected(rank);
@@ -36,9 +37,19 @@ impl Client {
         }
     }
 
+    /// Whether the server has answered everything that it did. One whose rank is given up has handed everything over
+    /// before it closes its sessions, and drops what arrives after that.
+    ///
+    /// Source: `ceph/ceph:src/mds/Server.cc`, `terminate_sessions`, `handle_client_request`.
+    fn leaves_in_order(&self, rank: Rank, cause: LossCause) -> bool {
+        cause == LossCause::Closed && self.ranks.state(rank) == MdsState::STOPPING
+    }
+
     /// Ends changes that were sent and not answered: the server may have done them, and with the session it forgets
     /// that it has, so that asking again could do them twice.
-    fn give_up_changes(&mut self, rank: Rank) {
+    ///
+    /// Source: `ceph/ceph:src/mds/SessionMap.h`, `session_info_t::completed_requests`, which ends with its session.
+    pub(super) fn give_up_changes(&mut self, rank: Rank) {
         let sent = self.requests.iter().filter(|(_, pending)| {
             pending.call.is_write()
                 && matches!(pending.stage, Stage::Sent { rank: asked, .. } if asked == rank)

@@ -1,18 +1,19 @@
 use cuttlebone_machine::Instant;
 
 use super::Client;
-use super::cap::{Cap, Issue, Standing, is_after};
+use super::cap::{Cap, Issue, is_after};
 use super::session::{Behind, State};
 use crate::message::ClientCaps;
-use crate::{CapGrant, Rank};
+use crate::{CapBits, CapGrant, Rank};
 
 impl Client {
-    /// A rank hands a capability over to another. Until that one tells of it, what we had stands.
+    /// A rank hands a capability over to another. Until that one tells of it, it is worth its pin: this message may have
+    /// been on its way for so long that the other rank was replaced meanwhile, and knows of nothing. Linux goes on using
+    /// what it had.
     ///
     /// Source: `torvalds/linux:fs/ceph/caps.c`, `handle_cap_export`.
     pub(super) fn on_export(&mut self, now: Instant, rank: Rank, message: &ClientCaps) {
         let peer = message.peer;
-        let Some(generations) = self.sessions.get(&rank).map(|session| session.generations) else { return };
         let is_other = self.ranks.is_expected(peer.rank) && peer.rank != rank;
         if is_other {
             self.want_session(now, peer.rank);
@@ -27,10 +28,7 @@ impl Client {
         }
         let Some(inode) = self.cache.get_mut(message.ino) else { return };
         let matching = inode.cap(rank).filter(|cap| cap.id == message.cap_id).cloned();
-        let Some(mut old) = matching else { return };
-        if generations.standing(old.given) != Standing::Valid {
-            old.issued = crate::CapBits::PIN;
-        }
+        let Some(old) = matching else { return };
         let was_auth = inode.auth == Some(rank);
         inode.caps.retain(|cap| cap.rank != rank);
         if was_auth {
@@ -54,7 +52,6 @@ impl Client {
             Some(cap) if cap.id == peer.cap_id && is_after(cap.seq, peer.seq.wrapping_sub(1)) => {}
             Some(cap) => {
                 cap.id = peer.cap_id;
-                cap.issued |= old.issued;
                 cap.seq = peer.seq.wrapping_sub(1);
                 cap.issue_seq = cap.seq;
                 cap.mseq = peer.mseq;
@@ -63,7 +60,7 @@ impl Client {
             None => {
                 let issue = Issue {
                     id: peer.cap_id,
-                    bits: old.issued,
+                    bits: CapBits::PIN,
                     wanted: old.wanted,
                     seq: peer.seq.wrapping_sub(1),
                     mseq: peer.mseq,

@@ -83,6 +83,7 @@ impl Call {
             | Self::ListSnaps { .. } => false,
             Self::Open { truncate, .. } => *truncate,
             Self::Mkdir { .. }
+            | Self::MakeFile { .. }
             | Self::Mknod { .. }
             | Self::Symlink { .. }
             | Self::Link { .. }
@@ -109,6 +110,7 @@ impl Call {
     pub(super) const fn creates_in(&self) -> Option<Ino> {
         match self {
             Self::Mkdir { entry, .. }
+            | Self::MakeFile { entry, .. }
             | Self::Mknod { entry, .. }
             | Self::Symlink { entry, .. }
             | Self::Create { entry, .. } => Some(entry.dir),
@@ -130,6 +132,7 @@ impl Call {
             },
             Self::Lookup { entry, .. }
             | Self::Mkdir { entry, .. }
+            | Self::MakeFile { entry, .. }
             | Self::Mknod { entry, .. }
             | Self::Symlink { entry, .. }
             | Self::Link { entry, .. }
@@ -164,6 +167,7 @@ impl Call {
     pub(super) fn names(&self) -> [Option<&Entry>; 2] {
         match self {
             Self::Mkdir { entry, .. }
+            | Self::MakeFile { entry, .. }
             | Self::Mknod { entry, .. }
             | Self::Symlink { entry, .. }
             | Self::Link { entry, .. }

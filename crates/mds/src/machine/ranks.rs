@@ -1,5 +1,6 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 use core::mem;
 use core::time::Duration;
 
@@ -54,6 +55,12 @@ impl Ranks {
             && self.map.as_ref().is_some_and(|map| map.ranks.contains(&rank) || map.up.contains_key(&rank))
     }
 
+    /// All such ranks.
+    fn expected(&self) -> impl Iterator<Item = Rank> + '_ {
+        let ranks = self.map.iter().flat_map(|map| map.ranks.iter().copied());
+        ranks.filter(|rank| self.is_expected(*rank))
+    }
+
     /// Whether the rank answers requests.
     pub(super) fn is_serving(&self, rank: Rank) -> bool {
         self.is_expected(rank) && self.state(rank).is_serving()
@@ -85,6 +92,23 @@ impl Client {
         self.place_again(now, waiting);
     }
 
+    /// A rank that is gone may have handed capabilities to others without living to tell us. They opened sessions by
+    /// force for that, which nobody would keep up or close; and a server shuts clients out that leave a session alone.
+    fn look_for_imports(&mut self, now: Instant, gone: Rank) {
+        let others: Vec<Rank> = self.ranks.expected().filter(|rank| *rank != gone).collect();
+        for rank in others {
+            if self.sessions.get(&rank).is_some_and(|session| session.state != State::Closing) {
+                continue;
+            }
+            self.want_session(now, rank);
+            if let Some(session) = self.sessions.get_mut(&rank)
+                && session.behind == Behind::Nothing
+            {
+                session.behind = Behind::Session;
+            }
+        }
+    }
+
     /// What the newest map means for a session.
     fn on_rank(&mut self, now: Instant, rank: Rank) {
         let Some(session) = self.sessions.get_mut(&rank) else { return };
@@ -113,6 +137,7 @@ impl Client {
             }
             if went_down {
                 self.session_event(rank, SessionNews::Down);
+                self.look_for_imports(now, rank);
             }
         }
         self.progress(now, rank);

@@ -11,7 +11,7 @@ use super::requests::Stage;
 use super::session::State;
 use super::{Client, Lock, Tid};
 use crate::message::{CapReconnect, ClientReconnect, FileLock, RequestFlags, SnapRealmReconnect};
-use crate::{CapBits, Ino, Rank};
+use crate::{CapBits, Ino, Rank, feature};
 
 impl Client {
     /// Makes ourselves known to a server that took a rank over: what was applied is replayed, what has no answer is
@@ -45,18 +45,19 @@ impl Client {
         for tid in unanswered {
             self.send_again(now, rank, tid, RequestFlags::NONE);
         }
-        let message = self.claims(rank, before);
-        self.send(rank, &message, 0);
+        for message in self.claims(rank, before) {
+            self.send(rank, &message, 0);
+        }
     }
 
     /// Lists what we hold from a rank, and stamps it with the new generation: what is left out is dead from now on. Each
     /// inode comes with its place in the tree, for a server that does not have it in memory; without a place it has to
     /// search the disk for it.
-    fn claims(&mut self, rank: Rank, before: u32) -> ClientReconnect {
-        let Some(generations) = self.sessions.get(&rank).map(|session| session.generations) else {
-            return ClientReconnect::default();
-        };
-        let mut caps = BTreeMap::new();
+    fn claims(&mut self, rank: Rank, before: u32) -> Vec<ClientReconnect> {
+        let Some(session) = self.sessions.get(&rank) else { return Vec::new() };
+        let (generations, takes_parts) =
+            (session.generations, session.features.contains(feature::MULTI_RECONNECT));
+        let mut caps = Vec::new();
         let mut realms = BTreeMap::new();
         for (ino, inode) in self.cache.iter_mut() {
             let (base, path) = inode.link.clone().unwrap_or_default();
@@ -85,11 +86,52 @@ impl Client {
                 let (seq, parent) = (known.seq, known.parent);
                 realms.insert(claim.realm, SnapRealmReconnect { ino: claim.realm, seq, parent });
             }
-            caps.insert(ino, claim);
+            caps.push((ino, claim));
         }
-        ClientReconnect { caps, realms: realms.into_values().collect(), more: false }
+        let bytes_max = if takes_parts { self.config.limits.reconnect_bytes_max } else { usize::MAX };
+        parts(caps, realms.into_values().collect(), bytes_max)
     }
 }
+
+/// Divides a reconnect into messages of about this size: capabilities first, then the realms by themselves, and each
+/// message but the last says that there is more.
+///
+/// Source: `torvalds/linux:fs/ceph/mds_client.c`, `send_reconnect_partial`; `ceph/ceph:src/mds/Server.cc`,
+/// `handle_client_reconnect`, which opens the session with the last part. Seen in 16.2.15.
+fn parts(
+    caps: Vec<(Ino, CapReconnect)>,
+    realms: Vec<SnapRealmReconnect>,
+    bytes_max: usize,
+) -> Vec<ClientReconnect> {
+    let mut parts = Vec::new();
+    let mut part = ClientReconnect::default();
+    let mut bytes = 0_usize;
+    for (ino, cap) in caps {
+        let more = cap.path.len().saturating_add(cap.flock.len()).saturating_add(CAP_BYTES);
+        bytes = bytes.saturating_add(more);
+        if bytes > bytes_max && !part.caps.is_empty() {
+            parts.push(ClientReconnect { more: true, ..mem::take(&mut part) });
+            bytes = more;
+        }
+        part.caps.insert(ino, cap);
+    }
+    let rest = bytes.saturating_add(realms.len().saturating_mul(REALM_BYTES));
+    if rest > bytes_max && !realms.is_empty() && !part.caps.is_empty() {
+        parts.push(ClientReconnect { more: true, ..mem::take(&mut part) });
+    }
+    part.realms = realms;
+    parts.push(part);
+    parts
+}
+
+/// Bytes of a capability in a reconnect, without its path and locks.
+///
+/// Source: `ceph/ceph:src/mds/mdstypes.cc`, `cap_reconnect_t`.
+const CAP_BYTES: usize = 62;
+/// Bytes of a realm.
+///
+/// Source: `ceph/ceph:src/mds/mdstypes.cc`, `snaprealm_reconnect_t`.
+const REALM_BYTES: usize = 30;
 
 /// The locks that we hold on a file: those of processes, then those of open files, each list with its count.
 ///

@@ -153,6 +153,8 @@ impl Client {
                     self.pin(ino, |pins| pins.opened(*access, 1));
                 }
             }
+            // As long as we hold it, the server believes that it is open.
+            Call::MakeFile { .. } => target.into_iter().for_each(|ino| self.release_inode(ino)),
             Call::SetLock { ino, lock } => self.pin(*ino, |pins| pins.locked(lock)),
             _ => {}
         }

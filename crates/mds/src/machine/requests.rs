@@ -3,7 +3,7 @@ use alloc::vec::Vec;
 use cuttlebone_machine::Instant;
 
 use super::{Call, Caller, Client, Durability, Errno, Error, Event, NotTaken, SyncId, Tid};
-use crate::{Ino, Rank};
+use crate::{Ino, Rank, feature};
 
 /// A request that is not finished.
 #[derive(Debug)]
@@ -174,7 +174,7 @@ impl Client {
             && session.pace.admits(session.in_flight)
             && let Some(tid) = session.queue.pop_front()
         {
-            let (read_only, vxattrs) = (session.read_only, session.vxattrs);
+            let (read_only, vxattrs) = (session.read_only, session.features.contains(feature::OP_GETVXATTR));
             match self.requests.get(&tid) {
                 Some(pending) if pending.stage != Stage::Queued(rank) => {}
                 Some(pending) if read_only && pending.call.is_write() => {

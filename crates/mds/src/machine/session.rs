@@ -3,7 +3,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use cuttlebone_machine::{Instant, Timer};
-use cuttlebone_wire::{EntityAddrs, Features};
+use cuttlebone_wire::{EntityAddrs, FeatureSet, Features};
 
 use super::cap::Generations;
 use super::pace::Pace;
@@ -29,8 +29,8 @@ pub(super) struct Session {
     /// Pushes received, which the server counts as well.
     pub(super) pushes: u64,
     pub(super) read_only: bool,
-    /// Whether the server knows the request for virtual attributes; older ones abort on it.
-    pub(super) vxattrs: bool,
+    /// What the server can do.
+    pub(super) features: FeatureSet,
     /// Requests that wait to be sent, in order.
     pub(super) queue: VecDeque<Tid>,
     /// Requests that count as in flight.
@@ -124,7 +124,7 @@ impl Session {
             renewal: Renewal::default(),
             pushes: 0,
             read_only: false,
-            vxattrs: false,
+            features: FeatureSet::default(),
             queue: VecDeque::new(),
             in_flight: 0,
             pace: Pace::new(limits.in_flight_min, limits.in_flight_max, limits.latency_target),

@@ -242,7 +242,7 @@ impl Client {
             return self.ask_to_close(rank);
         }
         session.was_open = true;
-        session.vxattrs = message.features.contains(feature::OP_GETVXATTR);
+        session.features = message.features.clone();
         if let Some(asked) = reconnected {
             session.keep_alive(asked, timeout);
             session.renewal.timer.set(now + timeout / RENEWALS);
@@ -301,6 +301,7 @@ impl Client {
         if had_state {
             self.lose_state(rank);
         }
+        self.give_up_changes(rank);
         self.reroute(now, rank);
     }
 

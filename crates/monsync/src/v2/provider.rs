@@ -134,6 +134,12 @@ impl<E: Entropy> Provider<E> {
         self.cookies.len().saturating_add(self.opening.len())
     }
 
+    /// Whether a copy that this peer has asked for is in progress.
+    pub fn serves(&self, peer: PeerId) -> bool {
+        let opening = self.opening.values().any(|opening| opening.peer == peer);
+        opening || self.cookies.values().any(|serving| serving.owner == peer)
+    }
+
     fn asked_for_cookie(&mut self, now: Instant, peer: PeerId, asked: CookieAsked) {
         if self.duty == Duty::Suspended || !self.make_room(now, peer) {
             self.send(peer, asked.refuse());

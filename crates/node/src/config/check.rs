@@ -7,7 +7,7 @@ use std::path::Path;
 
 use cuttlebone_http::{Address, Bearer};
 
-use super::{Config, Fault};
+use super::{Config, EpochsConfig, Fault};
 
 /// The longest bearer token that is read, in bytes.
 const BEARER_BYTES_MAX: u64 = 4096;
@@ -25,7 +25,10 @@ impl Config {
             faults.push(Fault { at: self.place(key), key: key.into(), what, hint: hint.into() });
         };
         let bucket = self.bucket.as_ref().map(|bucket| &bucket.dir);
-        let tokens = self.tokens.as_ref().map(|tokens| &tokens.dir);
+        let tokens = self.tokens.as_ref().and_then(|tokens| match &tokens.epochs {
+            EpochsConfig::Dir(dir) => Some(dir),
+            EpochsConfig::Etcd(_) => None,
+        });
         for (key, dir) in [("copy.dir", self.copy.as_ref()), ("bucket.dir", bucket), ("tokens.dir", tokens)] {
             if let Some(dir) = dir
                 && let Err((what, hint)) = can_keep(dir)
@@ -58,6 +61,18 @@ impl Config {
         {
             say("publish.bearer_file", what, "a file with what that table wants to be shown, mode 0600");
         }
+        if let Some(etcd) = &self.etcd {
+            let (cert, key) = etcd.identity.as_ref().map(|(cert, key)| (cert, key)).unzip();
+            for (name, file) in
+                [("etcd.ca_file", etcd.ca_file.as_ref()), ("etcd.cert_file", cert), ("etcd.key_file", key)]
+            {
+                if let Some(file) = file
+                    && let Err(what) = pem(file)
+                {
+                    say(name, what, "a file in PEM, which the node's user can read");
+                }
+            }
+        }
         // The loopback interface always has an address, so this only asks for a route.
         if let Some(origin) = self.follow
             && let Err(error) = UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.connect(origin))
@@ -80,6 +95,12 @@ pub(super) fn bearer(file: &Path) -> Result<Bearer, String> {
     }
     let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
     Bearer::new(&text).ok_or_else(|| format!("{}: empty", file.display()))
+}
+
+/// Whether a file looks like certificates or a key.
+fn pem(file: &Path) -> Result<(), String> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    if text.contains("-----BEGIN ") { Ok(()) } else { Err(format!("{}: not in PEM", file.display())) }
 }
 
 /// Whether a directory is there and can be written, or can be made in its parent.

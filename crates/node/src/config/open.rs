@@ -3,17 +3,19 @@
 use cuttlebone_bucket::engine::{LogEngine, LogError};
 use cuttlebone_bucket::{Bucket, OpenError as BucketError};
 use cuttlebone_driver::Clock;
+use cuttlebone_fs::FsConfig;
 use cuttlebone_http::mounts::{MountClient, Mounts, Principals};
 use cuttlebone_http::reload::Outcome;
 use cuttlebone_http::{Client, TokioClock};
 use cuttlebone_mounttable::{Limits as TableLimits, Principal, SharedTable, Table};
 use cuttlebone_tokens::{EpochStoreError, FileEpochs, Registry, Rules};
 
-use super::{Config, PublishConfig, check};
+use super::{Config, EpochsConfig, PublishConfig, check};
+use crate::bound::{BACKFILL, PROVIDE};
 use crate::clock::now;
 use crate::{
-    BackupConfig, BuildError, Face, Follow, MonSync, Node, NodeBucket, PaceConfig, Provider, Publish,
-    Replicas, RequesterConfig,
+    BackupConfig, BuildError, Face, Follow, MdsTree, MonSync, Node, NodeBucket, PaceConfig, Provider,
+    Publish, Replicas, RequesterConfig,
 };
 
 /// Why what a configuration names could not be opened.
@@ -29,6 +31,12 @@ pub enum OpenError {
     /// The file of epochs.
     #[error("tokens.dir")]
     Tokens(#[from] EpochStoreError),
+    /// Names cannot be announced in etcd.
+    #[error("etcd.endpoints")]
+    Etcd(#[source] cuttlebone_mounttable::Failure),
+    /// A file for TLS, or a build that cannot speak to etcd.
+    #[error("etcd: {0}")]
+    Tls(String),
     /// The bearer token.
     #[error("bearer token: {0}")]
     Bearer(String),
@@ -69,10 +77,10 @@ impl Config {
                 builder = builder.advertise(addrs.clone());
             }
             if links.provide {
-                builder = builder.sink(Provider::new().called(&self.name));
+                builder = builder.sink(Provider::new().called(&self.name).copies_max(links.copies_max));
             }
             if links.replicas {
-                builder = builder.sink(Replicas::new());
+                builder = builder.sink(Replicas::new().backfills_max(links.backfills_max));
             }
         }
         if let Some(monsync) = &self.monsync {
@@ -83,11 +91,19 @@ impl Config {
             let source = MonSync::from(monitors).with_config(config);
             builder = builder.source(source.every(monsync.every).vbucket(monsync.vbucket));
         }
+        if let Some(mds) = &self.mds {
+            let monitors: Vec<_> = mds.monitors.iter().cloned().map(Into::into).collect();
+            let mut fs = FsConfig::new(monitors.clone());
+            fs.fs_name.clone_from(&mds.fs);
+            fs.metadata.insert("hostname".into(), format!("cuttlebone node {}", self.name));
+            let source = MdsTree::from(monitors).with_fs(fs).root(&mds.root).vbucket(mds.vbucket);
+            builder = builder.source(source.with_limits(mds.limits.clone()));
+        }
         if let Some(origin) = self.follow {
             builder = builder.source(Follow::node(origin));
         }
         if let Some(publish) = &self.publish {
-            builder = builder.publish(self.publisher(publish, &table)?);
+            builder = builder.publish(self.publisher(publish, &table).await?);
         }
         if let Some(http) = &self.http {
             let bearer =
@@ -127,17 +143,60 @@ impl Config {
         };
         let recovery = self.http.as_ref().map_or_else(Default::default, |http| http.lease);
         let rules = Rules { drain_max: tokens.drain, ..Rules::default() };
-        let config = cuttlebone_tokens::Config { rules, recovery, ..cuttlebone_tokens::Config::default() };
-        Ok(Registry::open(config, TokioClock::new(), FileEpochs::open(&tokens.dir)?).await?)
+        // Those whom the node itself gives tokens end with it.
+        let local_names = vec![BACKFILL.to_owned(), PROVIDE.to_owned()];
+        let usual = cuttlebone_tokens::Config::default();
+        let config = cuttlebone_tokens::Config { rules, recovery, local_names, ..usual };
+        match &tokens.epochs {
+            EpochsConfig::Dir(dir) => {
+                Ok(Registry::open(config, TokioClock::new(), FileEpochs::open(dir)?).await?)
+            }
+            EpochsConfig::Etcd(key) => self.epochs_in_etcd(config, key).await,
+        }
+    }
+
+    #[cfg(feature = "etcd")]
+    async fn epochs_in_etcd(
+        &self,
+        config: cuttlebone_tokens::Config,
+        key: &str,
+    ) -> Result<Registry, OpenError> {
+        let etcd = self.etcd.as_ref().ok_or_else(without_etcd)?.epochs(key).map_err(OpenError::Tls)?;
+        let epochs = cuttlebone_tokens_etcd::EtcdEpochs::connect(&etcd).await?;
+        Ok(Registry::open(config, TokioClock::new(), epochs).await?)
+    }
+
+    #[cfg(not(feature = "etcd"))]
+    #[expect(clippy::unused_async, reason = "with the feature it waits for etcd")]
+    async fn epochs_in_etcd(
+        &self,
+        _config: cuttlebone_tokens::Config,
+        _key: &str,
+    ) -> Result<Registry, OpenError> {
+        Err(without_etcd())
+    }
+
+    #[cfg(feature = "etcd")]
+    async fn publish_in_etcd(&self, prefix: &str) -> Result<Publish, OpenError> {
+        let etcd = self.etcd.as_ref().ok_or_else(without_etcd)?.names(prefix).map_err(OpenError::Tls)?;
+        let names = cuttlebone_mounttable_etcd::EtcdNamespace::connect(&etcd).await;
+        Ok(Publish::to(names.map_err(OpenError::Etcd)?))
+    }
+
+    #[cfg(not(feature = "etcd"))]
+    #[expect(clippy::unused_async, reason = "with the feature it waits for etcd")]
+    async fn publish_in_etcd(&self, _prefix: &str) -> Result<Publish, OpenError> {
+        Err(without_etcd())
     }
 
     /// What is announced, in the node's own table or in another one.
-    fn publisher(&self, publish: &PublishConfig, own: &SharedTable) -> Result<Publish, OpenError> {
+    async fn publisher(&self, publish: &PublishConfig, own: &SharedTable) -> Result<Publish, OpenError> {
         let mut config = cuttlebone_publisher::Config::default();
         config.period = publish.period;
-        let table = match &publish.table {
-            None => Publish::to(own.namespace(Principal::new(&self.name))),
-            Some(table) => {
+        let table = match (&publish.table, &publish.etcd_prefix) {
+            (_, Some(prefix)) => self.publish_in_etcd(prefix).await?,
+            (None, None) => Publish::to(own.namespace(Principal::new(&self.name))),
+            (Some(table), None) => {
                 let bearer = publish.bearer_file.as_deref().map(check::bearer).transpose();
                 let bearer = bearer.map_err(OpenError::Bearer)?;
                 Publish::to(MountClient::new(Client::new(table.clone(), bearer)))
@@ -159,4 +218,9 @@ impl Config {
         let table = Table::new(TableLimits::private(), Principal::new(&self.name));
         SharedTable::new(table, move || clock.now())
     }
+}
+
+/// The configuration says so before.
+fn without_etcd() -> OpenError {
+    OpenError::Tls("this program was built without it".into())
 }

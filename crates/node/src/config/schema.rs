@@ -11,8 +11,13 @@ use cuttlebone_mounttable::{Name, Server};
 use cuttlebone_wire::EntityAddr;
 
 use super::document::Document;
-use super::{BucketConfig, Config, HttpConfig, Links, MonSyncConfig, PublishConfig, TokensConfig};
+use super::etcd::etcd;
+use super::{
+    BucketConfig, Config, EpochsConfig, HttpConfig, Links, MdsConfig, MonSyncConfig, PublishConfig,
+    TokensConfig,
+};
 use crate::Deadlines;
+use crate::mds::MdsLimits;
 
 /// Every key there is, in the order of docs/node.md.
 pub(super) const KEYS: &[&str] = &[
@@ -21,6 +26,8 @@ pub(super) const KEYS: &[&str] = &[
     "links.advertise",
     "links.replicas",
     "links.provide",
+    "links.backfills_max",
+    "links.copies_max",
     "copy.dir",
     "bucket.dir",
     "bucket.resident_bytes_max",
@@ -30,15 +37,30 @@ pub(super) const KEYS: &[&str] = &[
     "source.monsync.every_ms",
     "source.monsync.rate_bytes_max",
     "source.monsync.vbucket",
+    "source.mds.monitors",
+    "source.mds.fs",
+    "source.mds.root",
+    "source.mds.every_ms",
+    "source.mds.walk_every_s",
+    "source.mds.rate_entries_max",
+    "source.mds.watched_max",
+    "source.mds.inodes_max",
+    "source.mds.vbucket",
     "source.follow.origin",
     "http.listen",
     "http.bearer_file",
     "http.lease_s",
     "http.connections_max",
     "tokens.dir",
+    "tokens.etcd_key",
     "tokens.drain_s",
+    "etcd.endpoints",
+    "etcd.ca_file",
+    "etcd.cert_file",
+    "etcd.key_file",
     "publish.names",
     "publish.table",
+    "publish.etcd_prefix",
     "publish.bearer_file",
     "publish.server",
     "publish.period_s",
@@ -62,9 +84,11 @@ pub(super) fn config(document: &mut Document) -> Config {
         copy: copy(document),
         bucket: bucket(document),
         monsync: monsync(document),
+        mds: mds(document),
         follow: follow(document),
         http: http(document),
         tokens: tokens(document),
+        etcd: etcd(document),
         publish: publish(document),
         stop: stop(document),
         log_level: document.text("log.level").unwrap_or_else(|| "info".into()),
@@ -100,6 +124,19 @@ fn fits_together(config: &Config, document: &mut Document) {
         let hint = "set copy.dir, bucket.dir, or both";
         document.refuse("source.monsync.monitors", "there is nowhere to keep what they have", hint);
     }
+    if let Some(mds) = &config.mds {
+        if config.bucket.is_none() {
+            document.refuse("source.mds.monitors", "there is nowhere to keep the tree", "set bucket.dir");
+        }
+        if config.follow.is_some() {
+            let hint = "follow a node, or a tree";
+            document.refuse("source.follow.origin", "the bucket has another source already", hint);
+        }
+        if config.bucket.is_some() && config.monsync.as_ref().is_some_and(|it| it.vbucket == mds.vbucket) {
+            let hint = "give each source a vbucket of its own";
+            document.refuse("source.mds.vbucket", "is source.monsync.vbucket, too", hint);
+        }
+    }
     if config.follow.is_some() && config.bucket.is_none() {
         document.refuse("source.follow.origin", "there is nowhere to keep what it has", "set bucket.dir");
     }
@@ -123,8 +160,9 @@ fn fits_together(config: &Config, document: &mut Document) {
             "set publish.server or links.listen",
         );
     }
-    let parts =
-        [config.monsync.is_some(), config.follow.is_some(), config.links.is_some(), config.http.is_some()];
+    etcd_fits(config, document);
+    let sources = [config.monsync.is_some(), config.mds.is_some(), config.follow.is_some()];
+    let parts = [sources.contains(&true), config.links.is_some(), config.http.is_some()];
     if !parts.contains(&true) {
         document.refuse("node.name", "there is nothing to do", "set a source, links.listen or http.listen");
     }
@@ -136,6 +174,29 @@ fn fits_together(config: &Config, document: &mut Document) {
             &error.to_string(),
             "docs/protocols/checkpoint.md has the limits",
         );
+    }
+}
+
+/// Who uses etcd says where it is, and the other way round.
+fn etcd_fits(config: &Config, document: &mut Document) {
+    let names = config.publish.as_ref().and_then(|publish| publish.etcd_prefix.as_ref());
+    let epochs = config.tokens.as_ref().and_then(|tokens| match &tokens.epochs {
+        EpochsConfig::Etcd(key) => Some(key),
+        EpochsConfig::Dir(_) => None,
+    });
+    for (key, value) in [("publish.etcd_prefix", names), ("tokens.etcd_key", epochs)] {
+        let Some(value) = value else { continue };
+        if value.is_empty() || value.starts_with('/') || value.ends_with('/') || value.len() > 1024 {
+            let hint = "as in \"cuttlebone/mounts\", without slashes at its ends";
+            document.refuse(key, "not a place in etcd", hint);
+        }
+        if config.etcd.is_none() {
+            document.refuse(key, "it is not said where etcd is", "set etcd.endpoints");
+        }
+    }
+    if config.etcd.is_some() && names.is_none() && epochs.is_none() {
+        let hint = "set publish.etcd_prefix or tokens.etcd_key";
+        document.refuse("etcd.endpoints", "nothing would be kept there", hint);
     }
 }
 
@@ -156,10 +217,15 @@ fn links(document: &mut Document) -> Option<Links> {
         .map(cuttlebone_wire::EntityAddrs);
     let replicas = document.flag("links.replicas", false);
     let provide = document.flag("links.provide", false);
+    let backfills = document.number("links.backfills_max", 1..17, "replicas");
+    let copies = document.number("links.copies_max", 1..1025, "monitors");
     if listen.is_none() {
         document.missing("links.listen", SOCKET);
     }
-    Some(Links { listen: listen?, advertise, replicas, provide })
+    let small =
+        |number: Option<u64>, default| number.and_then(|it| u32::try_from(it).ok()).unwrap_or(default);
+    let (backfills_max, copies_max) = (small(backfills, 2), small(copies, 4));
+    Some(Links { listen: listen?, advertise, replicas, provide, backfills_max, copies_max })
 }
 
 fn copy(document: &mut Document) -> Option<PathBuf> {
@@ -213,6 +279,39 @@ fn monsync(document: &mut Document) -> Option<MonSyncConfig> {
     })
 }
 
+fn mds(document: &mut Document) -> Option<MdsConfig> {
+    if !document.has("source.mds") {
+        return None;
+    }
+    let hint = "a list of addresses, as in [\"v2:10.0.0.1:3300/0\"]";
+    let usual = MdsLimits::default();
+    let monitors = document.list("source.mds.monitors", hint);
+    let fs = document.text("source.mds.fs");
+    let root = document.text("source.mds.root").unwrap_or_else(|| "/".into());
+    let every = document.number("source.mds.every_ms", 10..3_600_001, "milliseconds");
+    let walk_every = document.number("source.mds.walk_every_s", 60..31_536_001, "seconds");
+    let rate = document.number("source.mds.rate_entries_max", 1..1_000_001, "entries a second");
+    let watched = document.number("source.mds.watched_max", 0..1001, "directories");
+    let inodes = document.number("source.mds.inodes_max", 1..1_000_000_001, "inodes");
+    let vbucket = document.number("source.mds.vbucket", 0..1024, "");
+    if monitors.is_none() {
+        document.missing("source.mds.monitors", hint);
+    }
+    if !root.starts_with('/') {
+        document.refuse("source.mds.root", "not a path from the root", "as in \"/home\"");
+    }
+    let limits = MdsLimits {
+        every: every.map_or(usual.every, Duration::from_millis),
+        walk_every: walk_every.map_or(usual.walk_every, Duration::from_secs),
+        entries_per_second: rate,
+        watched_max: size(watched, usual.watched_max),
+        inodes_max: size(inodes, usual.inodes_max),
+        ..usual
+    };
+    let vbucket = vbucket.and_then(|id| u16::try_from(id).ok()).unwrap_or(0);
+    Some(MdsConfig { monitors: monitors?, fs, root, vbucket, limits })
+}
+
 fn follow(document: &mut Document) -> Option<core::net::SocketAddr> {
     if !document.has("source.follow") {
         return None;
@@ -255,11 +354,22 @@ fn tokens(document: &mut Document) -> Option<TokensConfig> {
         return None;
     }
     let dir = document.text("tokens.dir").map(PathBuf::from);
+    let key = document.text("tokens.etcd_key");
     let drain = document.number("tokens.drain_s", 1..86_401, "seconds");
-    if dir.is_none() {
-        document.missing("tokens.dir", PATH);
-    }
-    Some(TokensConfig { dir: dir?, drain: Duration::from_secs(drain.unwrap_or(300)) })
+    let epochs = match (dir, key) {
+        (Some(dir), None) => EpochsConfig::Dir(dir),
+        (None, Some(key)) => EpochsConfig::Etcd(key),
+        (None, None) => {
+            document.missing("tokens.dir", PATH);
+            return None;
+        }
+        (Some(_), Some(_)) => {
+            let hint = "set tokens.dir or tokens.etcd_key";
+            document.refuse("tokens.etcd_key", "epochs are kept in one place", hint);
+            return None;
+        }
+    };
+    Some(TokensConfig { epochs, drain: Duration::from_secs(drain.unwrap_or(300)) })
 }
 
 fn publish(document: &mut Document) -> Option<PublishConfig> {
@@ -270,13 +380,18 @@ fn publish(document: &mut Document) -> Option<PublishConfig> {
     let names: Option<Vec<Name>> = document.list("publish.names", hint);
     let server: Option<Server> = document.parsed("publish.server", "as in \"10.0.0.9:3300\"");
     let table: Option<Address> = document.parsed("publish.table", "HOST:PORT, or unix:PATH");
+    let etcd_prefix = document.text("publish.etcd_prefix");
     let bearer_file = document.text("publish.bearer_file").map(PathBuf::from);
     let period = document.number("publish.period_s", 1..86_401, "seconds");
     if names.is_none() {
         document.missing("publish.names", hint);
     }
+    if etcd_prefix.is_some() && table.is_some() {
+        let hint = "set publish.table or publish.etcd_prefix";
+        document.refuse("publish.etcd_prefix", "names are announced in one place", hint);
+    }
     let period = Duration::from_secs(period.unwrap_or(60));
-    Some(PublishConfig { names: names?, table, bearer_file, server, period })
+    Some(PublishConfig { names: names?, table, etcd_prefix, bearer_file, server, period })
 }
 
 fn stop(document: &mut Document) -> Deadlines {

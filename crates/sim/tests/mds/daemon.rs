@@ -97,6 +97,8 @@ pub(crate) struct Daemon {
     pub(crate) chance: SplitMix,
     /// Of a thousand lines that resume, so many are not known any more.
     pub(crate) forgetful_permille: u64,
+    /// Whoever is thrown out may come back: `mds_session_blocklist_on_timeout` is off.
+    pub(crate) lenient: bool,
 }
 
 impl Daemon {
@@ -131,6 +133,7 @@ impl Daemon {
             out: Vec::new(),
             chance,
             forgetful_permille: 0,
+            lenient: false,
         }
     }
 
@@ -293,11 +296,14 @@ impl Daemon {
         else {
             return self.say(client, SessionOp::Close, 0);
         };
-        session.reconnected = true;
+        session.reconnected = !message.more;
         session.renewed = self.now;
         for (ino, claim) in &message.caps {
             self.caps.insert((*ino, client), Cap::new(claim.cap_id, claim.issued, 0, 0));
             self.last_cap = self.last_cap.max(claim.cap_id.0);
+        }
+        if message.more {
+            return;
         }
         self.say_open(client, 0);
     }

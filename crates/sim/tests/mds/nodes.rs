@@ -111,18 +111,20 @@ pub(crate) struct Server {
     /// How often directories move; never if zero.
     pub(crate) moves_every: Duration,
     pub(crate) forgetful_permille: u64,
+    pub(crate) lenient: bool,
 }
 
 impl Server {
     pub(crate) fn new(cluster: &Shared, rank: Rank, seed: u64) -> Self {
         let (cluster, chance) = (Rc::clone(cluster), SplitMix::new(seed));
-        Self { cluster, rank, chance, moves_every: Duration::ZERO, forgetful_permille: 0 }
+        Self { cluster, rank, chance, moves_every: Duration::ZERO, forgetful_permille: 0, lenient: false }
     }
 
     fn start(&mut self, cx: &mut Context<'_, Packet>) {
         let mut cluster = self.cluster.borrow_mut();
         let mut daemon = Daemon::new(&mut cluster, self.rank, cx.now(), self.chance.fork());
         daemon.forgetful_permille = self.forgetful_permille;
+        daemon.lenient = self.lenient;
         cluster.daemons.insert(self.rank, daemon);
         if !self.moves_every.is_zero() {
             cx.wake_after(self.moves_every, MOVE);

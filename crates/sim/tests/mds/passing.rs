@@ -186,9 +186,12 @@ impl Daemon {
         }
     }
 
-    /// Throws a client out: its connection ends without a word, and its address may not come back.
+    /// Throws a client out: its connection ends without a word, and its address may not come back, unless an
+    /// administrator wants it otherwise.
     pub(crate) fn evict(&mut self, cluster: &mut Cluster, client: u64) {
-        cluster.blocklist.insert(client);
+        if !self.lenient {
+            cluster.blocklist.insert(client);
+        }
         self.end(cluster, client);
         self.held.remove(&client);
         if let Some((node, line)) = self.lines.remove(&client) {

@@ -63,6 +63,8 @@ pub(crate) struct User {
     /// What happened to sessions, for the scenarios to ask for.
     pub(crate) news: Vec<SessionNews>,
     pub(crate) uncommitted: u32,
+    /// Calls that may have been done or not.
+    pub(crate) unknown: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,8 +77,14 @@ enum Stage {
 
 fn client(seed: u64) -> Client {
     // Small, so that everything is given back and asked for again all the time.
-    let limits =
-        Limits { caps_max: 12, inodes_max: 24, dentries_max: 24, in_flight_max: 8, ..Limits::default() };
+    let limits = Limits {
+        caps_max: 12,
+        inodes_max: 24,
+        dentries_max: 24,
+        in_flight_max: 8,
+        reconnect_bytes_max: 300,
+        ..Limits::default()
+    };
     // Longer than any fault of these worlds lasts, or closing would be given up in the middle of one.
     let timing = Timing { close_max: Duration::from_secs(600), ..Timing::default() };
     Client::new(Config { limits, timing, ..Config::default() }, Box::new(SplitMix::new(seed)))
@@ -102,6 +110,7 @@ impl User {
             stage: Stage::Busy,
             news: Vec::new(),
             uncommitted: 0,
+            unknown: 0,
         }
     }
 
@@ -260,10 +269,10 @@ impl User {
         let mine = self.book.free_name(dir, &mut self.chance);
         let name = if self.chance.below(3) == 0 { shared_name(self.chance.below(3)) } else { mine?.0 };
         let entry = |name: &Bytes| Entry::new(dir, Name::new(name.clone()).unwrap());
-        let mode = 0o100_600 + u32::try_from(self.chance.below(64)).unwrap();
+        let mode = 0o600 + u32::try_from(self.chance.below(64)).unwrap();
         Some(match self.chance.below(12) {
             0..=3 => {
-                let call = Call::Mknod { entry: entry(&name), mode, rdev: 0 };
+                let call = Call::MakeFile { entry: entry(&name), mode };
                 (call, Doing::Make { dir, name })
             }
             4 => (Call::Unlink { entry: entry(&name) }, Doing::Remove { dir, name }),
@@ -309,6 +318,7 @@ impl User {
                     Err(error) => Err(error.clone()),
                 };
                 self.check_error(&doing, result.as_ref().err());
+                self.unknown += u32::from(matches!(made, Err(Error::Uncommitted { .. })));
                 let (durable, done) = (durability == Durability::Committed, made.is_ok());
                 self.book.end(tid, &doing, &made, durable);
                 if durable && done {

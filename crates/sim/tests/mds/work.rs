@@ -317,10 +317,10 @@ fn plan(cluster: &mut Cluster, dir: &Dir, request: &ClientRequest) -> Plan {
     let name = request.path.path.clone();
     let taken = dir.names.contains_key(&name);
     match (request.op, &request.args) {
-        (Op::MKNOD, _) if taken => Plan::Refuse(-17),
-        (Op::MKNOD, RequestArgs::MkNod { mode, .. }) => {
+        (Op::CREATE, _) if taken => Plan::Refuse(-17),
+        (Op::CREATE, RequestArgs::Open { mode, .. }) => {
             let ino = if request.ino == Ino::NONE { cluster.new_ino() } else { request.ino };
-            Plan::Change(Change::Make { name, ino, mode: *mode }, Some(ino))
+            Plan::Change(Change::Make { name, ino, mode: 0o100_000 | *mode }, Some(ino))
         }
         (Op::UNLINK, _) if !taken => Plan::Refuse(-2),
         (Op::UNLINK, _) => Plan::Change(Change::Remove { name }, None),

@@ -92,8 +92,9 @@ fn what_the_server_would_take_goes_with_the_request() {
         changes: AttrChanges { mode: Some(0o700), ..AttrChanges::default() },
     };
     let all = CapBits::STAT | X;
-    // As captured: exclusive bits go, the shared ones stay, since nobody else has them.
-    check(all, &mkdir(), Some(CapBits::STAT));
+    // As captured: those of its entries stay, since nobody else has them.
+    check(all, &mkdir(), Some(CapBits::STAT | CapBits::FILE_EXCL));
+    check(CapBits::STAT | CapBits::FILE_EXCL, &mkdir(), None);
     check(CapBits::STAT, &mkdir(), Some(CapBits::STAT.without(CapBits::FILE_SHARED)));
     check(CapBits::PIN, &mkdir(), None);
     check(all, &readdir(), Some(all.without(CapBits::FILE_EXCL)));
@@ -186,4 +187,23 @@ fn a_watched_directory_tells_when_others_change_it() {
     assert_eq!(world.events(), [Event::Changed { ino: Ino::ROOT, change }]);
     world.tell(RANK, &caps(CapOp::Grant, 1, CapBits::STAT, 6), 0);
     assert_eq!(world.events(), [Event::Changed { ino: Ino::ROOT, change: Change::Attributes }]);
+}
+
+#[test]
+fn a_file_that_was_made_is_given_back_at_once() {
+    let mut world = World::open();
+    let tid = world.ask(Call::MakeFile { entry: entry(Ino::ROOT, "f"), mode: 0o640 });
+    let [request] = &world.sent_of::<ClientRequest>(RANK)[..] else { panic!("one request") };
+    assert_eq!(request.op, Op::CREATE);
+    let RequestArgs::Open { flags, mode, .. } = request.args else { panic!("{:?}", request.args) };
+    assert_eq!((flags, mode), (0o300, 0o640), "to read, create, exclusive");
+    let mut file = inode(0x2000, FILE_MODE, CapBits::STAT, 1);
+    file.cap.wanted = CapBits::FILE_READ;
+    let dir = inode(1, DIR_MODE, CapBits::STAT, 2);
+    let trace = Trace { dentry: Some(dentry(dir, "f", lease(1))), target: Some(file) };
+    world.answer(RANK, tid, 0, false, &trace);
+    world.pass(Timing::default().release_delay);
+    let [release] = &world.sent_of::<ClientCapRelease>(RANK)[..] else { panic!("one message") };
+    let [cap] = release.caps[..] else { panic!("one capability") };
+    assert_eq!((cap.ino, cap.issue_seq), (Ino(0x2000), 1));
 }

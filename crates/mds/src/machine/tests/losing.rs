@@ -64,6 +64,41 @@ fn an_eviction_is_told_and_what_has_no_answer_starts_over() {
 }
 
 #[test]
+fn a_change_without_an_answer_is_asked_again_only_of_a_server_that_has_left_in_order() {
+    for (state, may_have_been_done) in [(MdsState::ACTIVE, true), (MdsState::STOPPING, false)] {
+        let mut world = World::open();
+        let tid = world.ask(Call::Mkdir { entry: entry(Ino::ROOT, "a"), mode: 0o755 });
+        world.rank(RANK, state, 1);
+        world.session(RANK, SessionOp::Close, 0);
+        let lost = Error::Uncommitted { rank: RANK };
+        let unknown = Event::Answer { tid, result: Err(lost), durability: Durability::Committed };
+        assert_eq!(world.events().contains(&unknown), may_have_been_done, "{state}");
+        assert_eq!(world.client.unfinished() == 0, may_have_been_done, "{state}");
+    }
+}
+
+#[test]
+fn what_was_moved_into_a_session_that_is_being_closed_goes_with_it() {
+    let mut world = World::open();
+    world.ask(Call::GetAttr { target: Ino::ROOT.into(), want: CapBits::STAT });
+    world.link(RANK, LinkNews::Reset);
+    world.ready(RANK);
+    // The session from which messages were lost, taken up again only to be closed.
+    world.accept(RANK);
+    let closing = world.sent_of::<ClientSession>(RANK);
+    assert_eq!(closing.last().map(|session| session.op), Some(SessionOp::RequestClose));
+    let mut import = ClientCaps::new(CapOp::Import, Ino::ROOT);
+    import.cap_id = CapId(9);
+    import.caps = CapBits::STAT;
+    world.tell(RANK, &import, 0);
+    world.session(RANK, SessionOp::Close, 0);
+    world.ready(RANK);
+    world.accept(RANK);
+    assert_eq!(world.client.session_state(RANK), "open");
+    assert_eq!(world.client.caps(world.now, Ino::ROOT), CapBits::NONE);
+}
+
+#[test]
 fn an_idle_session_that_was_lost_is_not_opened_again() {
     let mut world = World::open();
     world.session(RANK, SessionOp::Close, 0);
@@ -177,4 +212,25 @@ fn an_opening_by_force_says_nothing_of_how_long_it_is_ago() {
     let seq = world.sent_of::<ClientSession>(RANK)[0].seq;
     world.session(RANK, SessionOp::RenewCaps, seq);
     assert_eq!(world.client.caps(world.now, Ino::ROOT), CapBits::STAT);
+}
+
+#[test]
+fn what_comes_while_a_wreck_is_cleared_away_is_worth_nothing_in_the_next_session() {
+    let mut world = World::open();
+    world.mkdir("a", 0x1000, true);
+    world.link(RANK, LinkNews::Reset);
+    world.ready(RANK);
+    let mut import = ClientCaps::new(CapOp::Import, Ino(0x1000));
+    import.cap_id = CapId(9);
+    import.caps = CapBits::STAT;
+    import.peer = CapPeer { rank: Rank(1), ..CapPeer::default() };
+    world.tell(RANK, &import, 0);
+    // Wanted again meanwhile, so that another session follows.
+    let tid = world.ask(Call::GetAttr { target: Ino::ROOT.into(), want: CapBits::STAT });
+    world.accept(RANK);
+    world.session(RANK, SessionOp::Close, 0);
+    world.ready(RANK);
+    world.accept(RANK);
+    assert_eq!(world.sent(RANK).last().map(|message| message.tid), Some(tid.0), "there is a session");
+    assert_eq!(world.client.caps(world.now, Ino(0x1000)), CapBits::NONE);
 }

@@ -134,6 +134,58 @@ fn a_full_quota_is_kept_to_by_the_client() {
     assert_eq!(world.events(), []);
 }
 
+/// A directory below the root under a quota, and a file in it.
+fn under_quota(quota: Quota) -> World {
+    let mut world = World::open();
+    world.mkdir("a", 0x1000, true);
+    let told = ClientQuota { ino: Ino(0x1000), rbytes: 900, rsubdirs: 1, quota, ..ClientQuota::default() };
+    world.tell(RANK, &told, 0);
+    let tid = world.ask(Call::Lookup { entry: entry(Ino(0x1000), "f"), want: CapBits::STAT });
+    let mut dir = inode(0x1000, DIR_MODE, CapBits::STAT, 2);
+    dir.quota = quota;
+    dir.rbytes = 900;
+    let trace = Trace {
+        dentry: Some(dentry(dir, "f", lease(1))),
+        target: Some(inode(0x2000, FILE_MODE, CapBits::STAT, 1)),
+    };
+    world.answer(RANK, tid, 0, true, &trace);
+    world.events();
+    world
+}
+
+/// Why the client itself refuses a call.
+fn refusal(world: &mut World, call: Call) -> Option<Errno> {
+    world.ask(call);
+    match &world.events()[..] {
+        [] => None,
+        [Event::Answer { result: Err(Error::Refused(errno)), .. }] => Some(*errno),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_file_does_not_grow_beyond_a_quota_of_bytes() {
+    let mut world = under_quota(Quota { max_bytes: 1000, max_files: 0 });
+    let resize = |from, to| Call::SetAttr {
+        ino: Ino(0x2000),
+        changes: AttrChanges { size: Some(Resize { from, to }), ..AttrChanges::default() },
+    };
+    assert_eq!(refusal(&mut world, resize(0, 101)), Some(Errno::EDQUOT));
+    assert_eq!(refusal(&mut world, resize(0, 100)), None);
+    assert_eq!(refusal(&mut world, resize(5000, 4000)), None, "smaller is always possible");
+}
+
+#[test]
+fn nothing_moves_from_under_one_quota_to_under_another() {
+    let rename = |from, to| Call::Rename { from: entry(Ino(from), "f"), to: entry(Ino(to), "g") };
+    let mut world = under_quota(Quota { max_bytes: 1000, max_files: 0 });
+    assert_eq!(refusal(&mut world, rename(0x1000, 1)), Some(Errno::EXDEV));
+    assert_eq!(refusal(&mut world, rename(1, 0x1000)), Some(Errno::EXDEV));
+    assert_eq!(refusal(&mut world, rename(0x1000, 0x1000)), None);
+    let mut world = under_quota(Quota::default());
+    assert_eq!(refusal(&mut world, rename(0x1000, 1)), None);
+}
+
 #[test]
 fn an_old_server_is_not_asked_for_virtual_attributes() {
     let mut world = World::new(Config::default());

@@ -132,7 +132,7 @@ fn an_old_map_changes_nothing() {
     world.events();
     world.map = newest;
     world.tell_map();
-    assert!(world.links.is_empty(), "rank 0 is still nobody's");
+    assert!(!world.links.contains_key(&RANK), "rank 0 is still nobody's");
 }
 
 /// A directory that rank 0 gave, on its way to rank 1.
@@ -191,6 +191,32 @@ fn a_capability_moves_whichever_rank_tells_first() {
     assert_eq!(world.client.caps(world.now, Ino(0x1000)), caps);
     let [update] = &world.sent_of::<ClientCaps>(OTHER)[..] else { panic!("what is wanted is told") };
     assert_eq!(update.wanted, CapBits::STAT);
+}
+
+#[test]
+fn what_was_exported_is_used_only_when_its_new_rank_has_told_of_it() {
+    let mut world = moving();
+    world.tell(RANK, &export(), 0);
+    world.ready(OTHER);
+    world.accept(OTHER);
+    // The export may be so late that the other rank was replaced since, and has never heard of it.
+    assert_eq!(world.client.caps(world.now, Ino(0x1000)), CapBits::PIN);
+    world.tell(OTHER, &import(CapBits::STAT), 0);
+    assert_eq!(world.client.caps(world.now, Ino(0x1000)), CapBits::STAT);
+}
+
+#[test]
+fn when_a_rank_is_gone_the_others_are_asked_whether_it_gave_them_anything_of_ours() {
+    let mut world = two();
+    world.mkdir("a", 0x1000, true);
+    assert_eq!(world.client.session_state(OTHER), "closed");
+    world.fail(RANK);
+    // It may have opened a session by force; this takes it up, or opens one that costs next to nothing.
+    world.ready(OTHER);
+    let [open] = &world.sent_of::<ClientSession>(OTHER)[..] else { panic!("one opening") };
+    assert_eq!(open.op, SessionOp::RequestOpen);
+    world.accept(OTHER);
+    assert_eq!(world.client.session_state(OTHER), "open");
 }
 
 #[test]

@@ -1,3 +1,5 @@
+use alloc::vec;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::world::*;
@@ -35,7 +37,7 @@ fn a_successor_hears_replays_then_questions_then_what_we_hold() {
     assert_eq!(again.oldest_client_tid, made.0, "what may be replayed must not be forgotten");
 
     let (reconnect, _) = ClientReconnect::decode(reconnect).unwrap();
-    let listed: alloc::vec::Vec<_> = reconnect
+    let listed: Vec<_> = reconnect
         .caps
         .iter()
         .map(|(ino, cap)| (ino.0, cap.path_base.0, cap.path.to_vec(), cap.issued))
@@ -48,6 +50,40 @@ fn a_successor_hears_replays_then_questions_then_what_we_hold() {
 }
 
 use cuttlebone_wire::Body;
+
+#[test]
+fn what_does_not_fit_one_reconnect_message_comes_in_several() {
+    // What is told, and in which messages: inodes, realms, and whether there is more.
+    let check = |reconnect_bytes_max, expected: &[(&[u64], usize, bool)]| {
+        let limits = Limits { reconnect_bytes_max, ..Limits::default() };
+        let mut world = World::open_with(Config { limits, ..Config::default() });
+        world.tell(
+            RANK,
+            &ClientSnap::new(
+                SnapOp::Update,
+                vec![SnapRealm { ino: Ino::ROOT, seq: 1, ..SnapRealm::default() }],
+            ),
+            0,
+        );
+        world.mkdir("a", 0x1000, true);
+        world.mkdir("b", 0x2000, true);
+        world.sent(RANK);
+        restart(&mut world);
+        let told: Vec<_> = world
+            .sent_of::<ClientReconnect>(RANK)
+            .iter()
+            .map(|part| (part.caps.keys().map(|ino| ino.0).collect::<Vec<_>>(), part.realms.len(), part.more))
+            .collect();
+        let expected: Vec<_> =
+            expected.iter().map(|(inos, realms, more)| (inos.to_vec(), *realms, *more)).collect();
+        assert_eq!(told, expected, "with {reconnect_bytes_max} bytes");
+    };
+    // The root takes 70 bytes, each of the others one more for its name, and the realm 30.
+    check(242, &[(&[1, 0x1000, 0x2000], 1, false)]);
+    check(241, &[(&[1, 0x1000, 0x2000], 0, true), (&[], 1, false)]);
+    check(211, &[(&[1, 0x1000], 0, true), (&[0x2000], 1, false)]);
+    check(0, &[(&[1], 0, true), (&[0x1000], 0, true), (&[0x2000], 0, true), (&[], 1, false)]);
+}
 
 #[test]
 fn a_reconnect_ends_with_commits_and_answers() {
@@ -83,14 +119,15 @@ fn a_map_that_skips_states_is_enough() {
     assert_eq!(world.dialled.last(), Some(&(RANK, addrs(6800, 2))));
     world.ready(RANK);
     let sent = world.sent(RANK);
-    assert_eq!(sent.iter().map(|message| message.tid).collect::<alloc::vec::Vec<_>>(), [made.0, 0]);
+    assert_eq!(sent.iter().map(|message| message.tid).collect::<Vec<_>>(), [made.0, 0]);
 }
 
 #[test]
 fn coming_too_late_loses_what_was_not_committed_and_nothing_else() {
     let mut world = World::open();
     let made = world.mkdir("a", 0x1000, false);
-    let asked = world.ask(Call::Mkdir { entry: entry(Ino::ROOT, "b"), mode: 0o755 });
+    let change = world.ask(Call::Mkdir { entry: entry(Ino::ROOT, "b"), mode: 0o755 });
+    let look = world.ask(Call::Lookup { entry: entry(Ino::ROOT, "b"), want: CapBits::STAT });
     world.events();
     world.rank(RANK, MdsState::ACTIVE, 2);
     world.ready(RANK);
@@ -103,13 +140,16 @@ fn coming_too_late_loses_what_was_not_committed_and_nothing_else() {
     );
     assert!(events.contains(&Event::Uncommitted(made, lost.clone())), "{events:?}");
     assert_eq!(world.client.caps(world.now, Ino(0x1000)), CapBits::NONE);
-    // The question goes out again in a new session, and says that it may have been heard before.
+    // The server may have made it, and does not know in a new session that it has: asked again, it would say that it exists.
+    let unknown = Event::Answer { tid: change, result: Err(lost.clone()), durability: Durability::Committed };
+    assert!(events.contains(&unknown), "{events:?}");
+    // Looking again does no harm.
     world.pass(Duration::from_millis(500));
     world.ready(RANK);
     world.accept(RANK);
     let [request] = &world.sent_of::<ClientRequest>(RANK)[..] else { panic!("one request") };
-    assert_eq!((request.path.path.as_ref(), request.retries), (&b"b"[..], 2));
-    world.commit(RANK, asked);
+    assert_eq!((request.op, request.path.path.as_ref()), (Op::LOOKUP, &b"b"[..]));
+    world.answer(RANK, look, -2, true, &Trace::default());
     // Both the directory and what was made in it fail their next fsync, once.
     world.events();
     for ino in [Ino::ROOT, Ino(0x1000)] {
@@ -131,7 +171,7 @@ fn a_second_restart_during_the_first_replays_again() {
     world.rank(RANK, MdsState::RECONNECT, 3);
     world.ready(RANK);
     let sent = world.sent(RANK);
-    assert_eq!(sent.iter().map(|message| message.tid).collect::<alloc::vec::Vec<_>>(), [made.0, 0]);
+    assert_eq!(sent.iter().map(|message| message.tid).collect::<Vec<_>>(), [made.0, 0]);
     let (replay, _) = ClientRequest::decode(&sent[0]).unwrap();
     assert_eq!(replay.retries, 2);
 }
@@ -186,10 +226,7 @@ fn fsync_waits_for_all_and_writes_the_journal_out_once() {
     let second = world.client.fsync(Ino::ROOT).unwrap();
     world.drain();
     let sent = world.sent_of::<ClientSession>(RANK);
-    assert_eq!(
-        sent.iter().map(|session| session.op).collect::<alloc::vec::Vec<_>>(),
-        [SessionOp::RequestFlushMdLog]
-    );
+    assert_eq!(sent.iter().map(|session| session.op).collect::<Vec<_>>(), [SessionOp::RequestFlushMdLog]);
     world.commit(RANK, a);
     assert_eq!(world.events(), [Event::Committed(a)]);
     world.commit(RANK, b);
