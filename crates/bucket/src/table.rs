@@ -59,7 +59,7 @@ impl Disk {
     }
 }
 
-const _: () = assert!(size_of::<Entry>() <= 56, "a million keys are a million of these");
+const _: () = assert!(size_of::<Entry>() <= 48, "a million keys are a million of these");
 
 /// A key as it is now.
 #[derive(Clone, Debug)]

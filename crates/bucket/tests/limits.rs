@@ -6,7 +6,7 @@
 mod world;
 
 use cuttlebone_bucket::engine::{Fault, LogEngine, MemoryEngine};
-use cuttlebone_bucket::{Bucket, BucketLimits, Error, Event, Mode, Position, VbucketState};
+use cuttlebone_bucket::{Branch, Bucket, BucketLimits, Error, Event, History, Mode, Position, VbucketState};
 use cuttlebone_checkpoint::{CheckpointId, CheckpointKind, Item, Limits, Seqno, SnapshotRange};
 use world::{V, World, now};
 
@@ -115,18 +115,15 @@ fn a_file_that_only_looks_like_a_segment_is_left_alone() {
 
 #[test]
 fn what_only_the_document_says_is_written_again_after_a_failure() {
-    let world = World::new();
-    world.set("k", "v");
-    world.bucket.flush_all().unwrap();
-    world.bucket.start_update(now(0)).unwrap();
-    world.set("k", "w");
-    world.revert();
-    let reverted = world.bucket.status(V).unwrap().reverted;
-    assert!(reverted.is_some());
-    world.disk.fail_after(0, Fault::Nothing);
-    assert!(matches!(world.bucket.flush(), Err(Error::Engine(_))));
-    world.bucket.flush_all().unwrap();
-    assert_eq!(world.after_a_kill().bucket.status(V).unwrap().reverted, reverted);
+    let replica = World::open(MemoryEngine::default(), 1);
+    replica.bucket.create(V, now(0), VbucketState::Replica).unwrap();
+    replica.bucket.flush_all().unwrap();
+    let history = History::new(Branch { id: 77, from: Seqno(0) });
+    replica.bucket.apply(V, now(0), Event::History(history.clone())).unwrap();
+    replica.disk.fail_after(0, Fault::Nothing);
+    assert!(matches!(replica.bucket.flush(), Err(Error::Engine(_))));
+    replica.bucket.flush_all().unwrap();
+    assert_eq!(replica.after_a_kill().bucket.status(V).unwrap().history, history);
 }
 
 #[test]
