@@ -236,7 +236,7 @@ fn a_tree_and_etcd_are_refused_by_name_where_they_do_not_fit() {
         |more: &str| good.clone() + &format!("[source.mds]\nmonitors = [\"v2:127.0.0.1:3300/0\"]\n{more}\n");
     let cases: &[(String, &[&str])] = &[
         (tree(""), &["source.mds.vbucket", "is source.monsync.vbucket, too", "a vbucket of its own"]),
-        (tree("vbucket = 1\nroot = \"home\""), &["node.toml:23: source.mds.root", "not a path", "/home"]),
+        (tree("vbucket = 1\nroot = \"home\""), &["node.toml:22: source.mds.root", "not a path", "/home"]),
         (tree("vbucket = 1\nwatched_max = 5000"), &["source.mds.watched_max", "from 0 to 1000 directories"]),
         (
             tree("vbucket = 1").replace("[bucket]", "[copy]"),
