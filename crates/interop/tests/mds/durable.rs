@@ -72,7 +72,7 @@ async fn what_was_reported_is_there_with_its_inode_after_the_server_is_killed() 
     let mut chance = SplitMix::new(number("CUTTLEBONE_SEED", 7));
     let mut all = Reported::default();
     let mut notices = fs.notices();
-    for round in 0..number("CUTTLEBONE_KILLS", 10) {
+    for round in 0..number("CUTTLEBONE_KILLS", 5) {
         let mut writers = JoinSet::new();
         for writer in 0..WRITERS {
             writers.spawn(write(fs.clone(), round, writer));

@@ -162,7 +162,8 @@ impl Tree {
         let (Op::Rename(from, to) | Op::Link(from, to)) = op else { return Vec::new() };
         let mut faults: Vec<_> = [self.at(from).err(), self.parent(to).err()].into_iter().flatten().collect();
         if let (Op::Rename(..), Ok(over)) = (op, self.at(to))
-            && self.holds_something(over)
+            && (self.holds_something(over)
+                || self.parent(from).is_ok_and(|(dir, _)| self.is_below(dir, over)))
         {
             faults.push(ENOTEMPTY);
         }

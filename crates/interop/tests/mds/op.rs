@@ -1,4 +1,4 @@
-//! What is done to a tree by either client, and which answers a long run has to have seen.
+//! What is done to a tree by either client, and which answers there are to see.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -114,7 +114,7 @@ impl Op {
     }
 }
 
-/// Every operation with the answers that a long run has to see of it; 0 is success, which each has to have with both
+/// Every operation with the answers that there are to see of it; 0 is success, which each has to have with both
 /// clients, but for `rmsnap`, which is left to us.
 ///
 /// The operations of the protocol that are not in here, and where they are shown: `getattr`, `lookupparent`, `getvxattr`,

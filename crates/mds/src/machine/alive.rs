@@ -7,7 +7,7 @@ use crate::{MdsState, Rank};
 /// Renewals in the time that a session lasts without one.
 ///
 /// Source: `torvalds/linux:fs/ceph/mds_client.c`, `delayed_work`, which renews after a quarter.
-pub(super) const RENEWALS: u32 = 4;
+const RENEWALS: u32 = 4;
 
 impl Client {
     pub(super) fn renew(&mut self, now: Instant, rank: Rank) {

@@ -72,7 +72,7 @@ impl Client {
             | State::Wanted
             | State::Rejected(_)
             | State::Down
-            | State::Reconnecting { .. }
+            | State::Reconnecting
             | State::Closing => {
                 if late {
                     self.drop_link(rank);

@@ -121,7 +121,7 @@ impl Client {
         if moved {
             let next = match session.state {
                 // A session whose opening was under way may be known to the successor, which then waits for us.
-                State::Opening | State::Open | State::Closing | State::Down | State::Reconnecting { .. } => {
+                State::Opening | State::Open | State::Closing | State::Down | State::Reconnecting => {
                     State::Down
                 }
                 State::Wanted if session.behind != Behind::Nothing => State::Down,

@@ -25,7 +25,7 @@ impl Client {
         }
         self.last_recon = self.last_recon.wrapping_add(1);
         let Some(session) = self.sessions.get_mut(&rank) else { return };
-        session.state = State::Reconnecting { asked: now };
+        session.state = State::Reconnecting;
         session.pushes = 0;
         session.read_only = false;
         session.journal_asked = 0;

@@ -93,9 +93,7 @@ pub(super) enum State {
     /// The rank is being replaced; what we have is kept.
     Down,
     /// The reconnect message was sent.
-    Reconnecting {
-        asked: Instant,
-    },
+    Reconnecting,
     /// REQUEST_CLOSE was sent.
     Closing,
     /// The server refused. Stays until the rank moves.
@@ -167,7 +165,7 @@ impl Session {
             State::Opening => "opening",
             State::Open => "open",
             State::Down => "down",
-            State::Reconnecting { .. } => "reconnecting",
+            State::Reconnecting => "reconnecting",
             State::Closing => "closing",
             State::Rejected(_) => "rejected",
         }
@@ -176,7 +174,7 @@ impl Session {
     /// Whether the server knows, or will know again, what it gave us.
     pub(super) const fn has_state(&self) -> bool {
         match self.state {
-            State::Open | State::Down | State::Reconnecting { .. } | State::Closing => true,
+            State::Open | State::Down | State::Reconnecting | State::Closing => true,
             State::Wanted | State::Opening | State::Rejected(_) => false,
         }
     }

@@ -5,7 +5,6 @@ use core::mem;
 use cuttlebone_machine::Instant;
 use cuttlebone_wire::{Body, DecodeError, FeatureSet, Message};
 
-use super::alive::RENEWALS;
 use super::session::{Behind, Line, Session, State};
 use super::{Client, Error, Event, LinkId, LinkNews, LossCause, Nonsense, Output, SessionNews};
 use crate::message::{
@@ -58,7 +57,7 @@ impl Client {
             State::Wanted
             | State::Down
             | State::Opening
-            | State::Reconnecting { .. }
+            | State::Reconnecting
             | State::Closing
             | State::Rejected(_) => {}
         }
@@ -153,7 +152,7 @@ impl Client {
         let Some(session) = self.sessions.get_mut(&rank) else { return };
         match session.state {
             State::Open | State::Closing => self.lose_session(now, rank, cause),
-            State::Reconnecting { .. } => session.state = State::Down,
+            State::Reconnecting => session.state = State::Down,
             State::Opening => {
                 session.state = State::Wanted;
                 if session.behind == Behind::Nothing {
@@ -224,36 +223,33 @@ impl Client {
     }
 
     fn on_open(&mut self, now: Instant, rank: Rank, message: &ClientSession) {
-        let timeout = self.ranks.session_timeout();
         let Some(session) = self.sessions.get_mut(&rank) else { return };
         // The server had opened it before, and pushed: when another rank exported to it, or after a reset.
         session.pushes = session.pushes.max(message.seq);
-        let reconnected = match session.state {
-            State::Reconnecting { asked } => Some(asked),
+        let is_reconnected = match session.state {
+            State::Reconnecting => true,
             // In the last, by force, for an import.
-            State::Opening | State::Wanted => None,
+            State::Opening | State::Wanted => false,
             State::Open | State::Closing | State::Down | State::Rejected(_) => return,
         };
         if !message.features.contains(feature::REPLY_ENCODING) {
             return self.refuse_session(now, rank, Error::TooOld { rank });
         }
         session.state = State::Open;
-        if mem::replace(&mut session.behind, Behind::Nothing) == Behind::Wreck && reconnected.is_none() {
+        if mem::replace(&mut session.behind, Behind::Nothing) == Behind::Wreck && !is_reconnected {
             return self.ask_to_close(rank);
         }
         session.was_open = true;
         session.features = message.features.clone();
-        if let Some(asked) = reconnected {
-            session.keep_alive(asked, timeout);
-            session.renewal.timer.set(now + timeout / RENEWALS);
+        // The server may have opened it by force long ago, and this be the word of that, even when we have reconnected. Only
+        // the answer to a question of ours tells since when it counts the time.
+        if is_reconnected {
             let caps = self.cache.iter().filter(|(_, inode)| inode.cap(rank).is_some()).count();
             self.session_event(rank, SessionNews::Reconnected { caps });
         } else {
-            // The server may have opened it by force long ago, and this be the word of that. Only the answer to a
-            // question of ours tells since when it counts the time.
             self.session_event(rank, SessionNews::Opened);
-            self.renew(now, rank);
         }
+        self.renew(now, rank);
         self.pump(now, rank);
     }
 
@@ -261,7 +257,7 @@ impl Client {
         let Some(session) = self.sessions.get(&rank) else { return };
         match session.state {
             State::Closing => self.on_closed(now, rank),
-            State::Reconnecting { .. } => self.on_denied(now, rank),
+            State::Reconnecting => self.on_denied(now, rank),
             State::Open | State::Opening => {
                 self.pause_link(now, rank);
                 self.lose_session(now, rank, LossCause::Closed);
@@ -281,8 +277,7 @@ impl Client {
             return self.on_blocklisted(now, rank);
         }
         let reason = String::from(message.error_string().unwrap_or("no reason given"));
-        if self.sessions.get(&rank).is_some_and(|session| matches!(session.state, State::Reconnecting { .. }))
-        {
+        if self.sessions.get(&rank).is_some_and(|session| matches!(session.state, State::Reconnecting)) {
             // The answer of a server that does not even know that there was a session.
             return self.on_denied(now, rank);
         }
