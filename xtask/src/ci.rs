@@ -23,8 +23,8 @@ pub(crate) fn run(fast: bool) -> Result<()> {
 /// The oldest toolchain that builds us; the same as `rust-version` in the workspace's manifest.
 const MSRV: &str = "+1.90";
 
-/// Checks all crates with the oldest toolchain, but for what needs `protoc`: the etcd clients, and the command's feature
-/// of that name.
+/// Checks all crates with the oldest toolchain, but for what needs `protoc`: the etcd clients, and the features of
+/// that name of the node and the command.
 pub(crate) fn msrv() -> Result<()> {
     let all = [
         "--workspace",
@@ -33,10 +33,12 @@ pub(crate) fn msrv() -> Result<()> {
         "--exclude",
         "cuttlebone-tokens-etcd",
         "--exclude",
+        "cuttlebone-node",
+        "--exclude",
         "cuttlebone-cli",
     ];
     check_msrv(&[&all[..], &["--all-features"]].concat())?;
-    check_msrv(&["--package", "cuttlebone-cli"])
+    check_msrv(&["--package", "cuttlebone-node", "--package", "cuttlebone-cli"])
 }
 
 fn check_msrv(what: &[&str]) -> Result<()> {

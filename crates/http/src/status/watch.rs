@@ -101,9 +101,10 @@ impl Inner {
         if let Some(mounts) = &self.mounts {
             status.mounts = mounts.rows(&self.config);
         }
-        if status.update.stage != UpdateStage::Off {
-            let begun_by = self.keeping.as_ref().and_then(Keeping::begun_by);
-            status.update.owner = begun_by.map(|epoch| format!("{} {epoch}", update::NAME));
+        if let Some(keeping) = &self.keeping
+            && status.update.stage != UpdateStage::Off
+        {
+            status.update.owner = keeping.begun_by().map(|epoch| format!("{} {epoch}", update::NAME));
         }
         status.listener = ListenerStatus {
             connections: self.traffic.open(),
