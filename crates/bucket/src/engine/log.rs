@@ -68,7 +68,7 @@ impl From<LogError> for EngineError {
     }
 }
 
-/// Rows in files that are written from the front to the end: one write and one wait for the disk a commit, and no more
+/// Rows in files that are written from the front to the end: three writes and one wait for the disk a commit, and no more
 /// bytes than the rows have.
 ///
 /// The folder holds segments, each named after the address at which it begins, and is readable by its owner alone. A
