@@ -67,7 +67,7 @@ fn entries(found: &Found) -> Vec<MountStatus> {
     let entry = |live: &cuttlebone_mounttable::Live| MountStatus {
         name: found.name.to_string(),
         server: live.server.to_string(),
-        age_ms: None,
+        age_ms: live.age.map(millis),
         expires_in_ms: live.left.map(millis),
     };
     found.servers.iter().map(entry).collect()

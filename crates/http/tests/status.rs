@@ -115,6 +115,7 @@ async fn mounts_are_shown_to_the_owner_and_only_counted_where_names_may_be_hidde
         let status: Status = serde_json::from_str(&get(&address, "/v1/status").await.1).unwrap();
         assert_eq!((status.mounts.total, status.mounts.rows.len()), (1, shown));
         if let Some(row) = status.mounts.rows.first() {
+            assert!(row.age_ms.is_some_and(|age| age < 60_000));
             assert_eq!((row.name.as_str(), row.server.as_str()), ("a/b", "h:1"));
             assert!(row.expires_in_ms.is_some_and(|left| left <= 60_000));
         }

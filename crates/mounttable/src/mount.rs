@@ -179,6 +179,8 @@ pub struct Live {
     pub server: Server,
     /// How long it has left without a refresh, where the table knows.
     pub left: Option<Duration>,
+    /// For how long it has been there without a gap, where the table knows.
+    pub age: Option<Duration>,
     /// Which incarnation mounted it.
     pub epoch: Epoch,
 }
@@ -186,7 +188,14 @@ pub struct Live {
 impl Live {
     /// An entry as a table reports it.
     pub const fn new(server: Server, left: Option<Duration>, epoch: Epoch) -> Self {
-        Self { server, left, epoch }
+        Self { server, left, age: None, epoch }
+    }
+
+    /// The same with how long it has been there.
+    #[must_use]
+    pub fn with_age(mut self, age: Duration) -> Self {
+        self.age = Some(age);
+        self
     }
 }
 

@@ -133,7 +133,7 @@ impl Table {
             self.changes.push(name, server, Event::Unmounted, acl);
         }
         let deadline = now + mount.ttl.as_duration();
-        let before = self.tree.put_server(id, &mount.server, deadline, mount.epoch);
+        let before = self.tree.put_server(id, &mount.server, now, deadline, mount.epoch);
         let kind = self.tree.get_mut(id).map(|node| core::mem::replace(&mut node.kind, mount.kind));
         if before != Some(mount.epoch) || kind != Some(mount.kind) {
             let event = Event::Mounted { kind: mount.kind, epoch: mount.epoch };

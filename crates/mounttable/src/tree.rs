@@ -47,6 +47,8 @@ pub(crate) struct Node {
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) server: Server,
+    /// Since when it has been there without a gap.
+    pub(crate) since: Instant,
     pub(crate) deadline: Instant,
     pub(crate) epoch: Epoch,
 }
@@ -54,7 +56,7 @@ pub(crate) struct Entry {
 impl Entry {
     pub(crate) fn live(&self, now: Instant) -> Live {
         let left = (self.deadline != NEVER).then(|| self.deadline.since(now));
-        Live::new(self.server.clone(), left, self.epoch)
+        Live::new(self.server.clone(), left, self.epoch).with_age(now.since(self.since))
     }
 }
 
@@ -221,6 +223,7 @@ impl Tree {
         &mut self,
         id: NodeId,
         server: &Server,
+        now: Instant,
         deadline: Instant,
         epoch: Epoch,
     ) -> Option<Epoch> {
@@ -234,7 +237,7 @@ impl Tree {
         } else {
             // Most names have one server; a vector that grows by itself starts with four places.
             node.servers.reserve_exact(1);
-            node.servers.insert(0, Entry { server: server.clone(), deadline, epoch });
+            node.servers.insert(0, Entry { server: server.clone(), since: now, deadline, epoch });
             self.servers += 1;
             None
         };

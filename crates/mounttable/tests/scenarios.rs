@@ -219,6 +219,21 @@ fn s47_an_expired_mount_does_not_resolve_and_is_not_counted() {
 }
 
 #[test]
+fn the_age_of_a_mount_counts_through_refreshes_and_begins_anew_after_a_gap() {
+    let mut bench = Bench::new();
+    let age = |bench: &mut Bench| bench.resolve("a").unwrap().servers[0].age.unwrap().as_secs();
+    bench.mount("a", "h:1", 15).unwrap();
+    for passed in [10, 20, 30] {
+        bench.pass(10);
+        bench.mount("a", "h:1", 15).unwrap();
+        assert_eq!(age(&mut bench), passed);
+    }
+    bench.pass(16);
+    bench.mount("a", "h:1", 15).unwrap();
+    assert_eq!(age(&mut bench), 0);
+}
+
+#[test]
 fn s49_servers_of_one_name_expire_one_by_one() {
     let mut bench = Bench::new();
     for (port, secs) in [(1, 0), (2, 5), (3, 10), (4, 15)] {
