@@ -231,10 +231,11 @@ impl Following {
             self.ground.ready();
         }
         let pace = Pace::new(self.limits.entries_per_second, self.ground.clock());
-        let walk = Walk { fs: &fs, desk: &desk, parallel: self.limits.parallel, pace: &pace };
-        let mut watches = Watches::new(&fs, self.limits.watched_max);
         // By number: a root that is renamed is still the root.
         let root = Place::from(root.ino);
+        let parallel = self.limits.parallel;
+        let walk = Walk { fs: &fs, desk: &desk, root: &root, parallel, pace: &pace };
+        let mut watches = Watches::new(&fs, self.limits.watched_max);
         watches.watch(InodeNumber(root.base().0));
         let mut starts = vec![root.clone()];
         loop {
@@ -267,7 +268,7 @@ impl Following {
         // A clock that was set back makes it look as if the last walk was in the future.
         let age = unix.checked_sub(position.walked).map(|secs| Duration::from_secs(secs.into()));
         let is_due = position.walked == 0 || age.is_none_or(|age| age >= self.limits.walk_every);
-        let of_root = starts.iter().any(|start| *start == position.root());
+        let of_root = starts.contains(walk.root);
         let how = if is_due && of_root { Looking::Everywhere } else { Looking::WhereChanged };
         if !walk.desk.run(Tree::begin).await? {
             position.walked = 0;
@@ -376,7 +377,6 @@ struct Watches {
 impl Watches {
     fn new(fs: &FileSystem, max: usize) -> Self {
         let (tell, changed) = mpsc::channel(CHANGED_MAX);
-        // A place of its own in the queue.
         Self { fs: fs.clone(), max, watched: VecDeque::new(), tasks: JoinSet::new(), tell, changed }
     }
 

@@ -154,8 +154,7 @@ impl InodeRecord {
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        // Text and numbers: there is nothing that JSON could not say.
-        serde_json::to_vec(self).unwrap_or_default()
+        serde_json::to_vec(self).expect("numbers and text can be said in JSON")
     }
 
     /// Whether it is a directory.

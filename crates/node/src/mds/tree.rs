@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 use cuttlebone_checkpoint::CheckpointId;
-use cuttlebone_fs::{Entry, Ino, Metadata, Place};
+use cuttlebone_fs::{Entry, Metadata};
 use cuttlebone_wire::Uuid;
 use serde::{Deserialize, Serialize};
 
@@ -49,10 +49,6 @@ pub(super) struct Position {
 impl Position {
     pub(super) fn new(fsid: Uuid, root: &Metadata) -> Self {
         Self { v: 1, fsid: fsid.to_string(), root: root.ino.into(), btime: Time(root.btime), walked: 0 }
-    }
-
-    pub(super) fn root(&self) -> Place {
-        Place::from(Ino(self.root.0))
     }
 
     fn is_of(&self, other: &Self) -> bool {
@@ -365,6 +361,5 @@ impl Tree {
 }
 
 fn encode(position: &Position) -> Vec<u8> {
-    // Numbers and text: there is nothing that JSON could not say.
-    serde_json::to_vec(position).unwrap_or_default()
+    serde_json::to_vec(position).expect("numbers and text can be said in JSON")
 }

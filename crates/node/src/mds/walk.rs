@@ -100,6 +100,8 @@ pub(super) struct Outcome {
 pub(super) struct Walk<'a> {
     pub(super) fs: &'a FileSystem,
     pub(super) desk: &'a Desk,
+    /// Of the tree. Any other start may be gone by the time that it is looked at.
+    pub(super) root: &'a Place,
     pub(super) parallel: usize,
     pub(super) pace: &'a Pace,
 }
@@ -123,7 +125,7 @@ impl Walk<'_> {
                     outcome.add(&told);
                     told.changed.into_iter().for_each(|(dir, stamp)| round.visit(dir, stamp, None));
                 }
-                Err(error) if is_gone(&error) && starts.len() > 1 => {}
+                Err(error) if is_gone(&error) && start != self.root => {}
                 Err(error) => return Err(error.into()),
             }
         }
