@@ -86,7 +86,7 @@ pub struct Global {
     /// Name of the cluster, from which the configuration file's name follows.
     #[arg(long, global = true, value_name = "NAME")]
     pub cluster: Option<String>,
-    /// Seconds to wait for a monitor.
+    /// Seconds until one of the monitors has to answer.
     #[arg(long, alias = "connect_timeout", global = true, value_name = "SECONDS")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub connect_timeout: Option<u64>,

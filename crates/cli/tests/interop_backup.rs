@@ -214,17 +214,23 @@ fn a_peon_is_preferred_and_a_dead_monitor_is_passed_over() -> Result<()> {
     let cluster = Cluster::builder().mons(3).start()?;
     let scratch = tempfile::tempdir()?;
     let store = scratch.path().join("copy").display().to_string();
-    let status = cluster.ceph_json(&["quorum_status"])?;
-    let leader = status["quorum_leader_name"].as_str().context("no leader")?.to_owned();
     let all = cluster.mon_host();
-    let summary = program().json(["mon", "backup", "--json", "--mon", &all, "--store", &store])?;
-    let from = summary["monitor"].as_str().unwrap_or_default().to_owned();
+    let backup = || program().json(["mon", "backup", "--json", "--mon", &all, "--store", &store]);
+    // On a busy machine another election may change who leads while we look.
+    let (leader, summary) = loop {
+        let before = cluster.ceph_json(&["quorum_status"])?;
+        let summary = backup()?;
+        if cluster.ceph_json(&["quorum_status"])?["election_epoch"] == before["election_epoch"] {
+            break (before["quorum_leader_name"].as_str().context("no leader")?.to_owned(), summary);
+        }
+    };
+    let from = summary["monitor"].as_str().context("no monitor")?.to_owned();
     assert!(!from.starts_with(&format!("mon.{leader} ")), "{from} leads");
     // The one that was chosen dies; the next run finds another.
     let name = from.trim_start_matches("mon.").split(' ').next().unwrap_or_default().to_owned();
     cluster.mon(&name).kill()?;
     cluster.mon(&leader).wait_for_quorum(2)?;
-    let again = program().json(["mon", "backup", "--json", "--mon", &all, "--store", &store])?;
+    let again = backup()?;
     assert_ne!(again["monitor"], summary["monitor"]);
     Ok(())
 }

@@ -10,6 +10,7 @@ use cuttlebone_store::{Keep, Limits, Origin, Point};
 use cuttlebone_wire::{EntityAddrs, Features, Uuid};
 
 use crate::gather::Gather;
+use crate::hunt::hunt;
 use crate::keeper::Keeper;
 use crate::monitor::Monitor;
 use crate::pull::{Pull, Pulled, Step};
@@ -28,7 +29,7 @@ pub struct BackupConfig {
     pub extent: Extent,
     /// How fast to ask, and how long to wait for an answer.
     pub requester: RequesterConfig,
-    /// How long dialling and greeting one monitor may take.
+    /// How long it may take until one of the monitors has greeted.
     pub connect_timeout: Duration,
     /// How often the list of monitors is gone through before giving up. Default 3.
     pub rounds_max: u32,
@@ -207,31 +208,26 @@ impl Backup {
         &mut self,
         report: &mut (impl FnMut(BackupEvent<'_>) + ?Sized),
     ) -> Result<Outcome, Error> {
-        let mut tried = 0;
-        let mut last_error = None;
+        let mut tries = Tries::default();
         for _ in 0..self.config.rounds_max.max(1) {
-            let monitors = match &self.monitor {
+            let mut monitors = match &self.monitor {
                 Some(monitor) => vec![monitor.addr.clone().into()],
                 None => peons_first(&self.config.monitors, self.config.connect_timeout).await,
             };
-            for addrs in monitors {
-                tried += 1;
+            while let Some(at) = self.reach(&monitors, &mut tries, report).await? {
+                let addrs = monitors.remove(at);
                 match self.pull_from(&addrs, report).await {
                     Ok(outcome) => {
                         self.keeper.maintain(self.config.keep).await?;
                         return Ok(outcome);
                     }
                     Err(error) if !error.is_retryable() => return Err(error),
-                    Err(error) => {
-                        report(BackupEvent::Retrying { monitor: &addrs, error: &error });
-                        last_error = Some(error);
-                    }
+                    Err(error) => tries.failed(&addrs, error, report),
                 }
             }
         }
-        let monitors = self.config.monitors.len();
-        let source = Box::new(last_error.unwrap_or(Error::LinkClosed));
-        Err(Error::Exhausted { tried, monitors, source })
+        let source = Box::new(tries.last.unwrap_or(Error::LinkClosed));
+        Err(Error::Exhausted { tried: tries.made, monitors: self.config.monitors.len(), source })
     }
 
     /// Pulls for ever, looking for something new again and again. Monitors that are away for a while are no reason to
@@ -272,23 +268,51 @@ impl Backup {
         self.keeper.close().await;
     }
 
+    /// Sees to it that there is a link to one of the monitors, and tells to which; to none if none of them greets.
+    async fn reach(
+        &mut self,
+        monitors: &[EntityAddrs],
+        tries: &mut Tries,
+        report: &mut (impl FnMut(BackupEvent<'_>) + ?Sized),
+    ) -> Result<Option<usize>, Error> {
+        if monitors.is_empty() {
+            return Ok(None);
+        }
+        if self.monitor.is_some() {
+            return Ok(Some(0));
+        }
+        let within = self.config.connect_timeout;
+        let hunted =
+            hunt(monitors, within, async |addrs: EntityAddrs| Monitor::dial(&addrs, within).await).await;
+        if hunted.found.is_none() && hunted.failures.is_empty() {
+            let silence = Error::NoAnswer { what: "monitor map", after: within };
+            tries.failed(&monitors[0], silence, report);
+        }
+        for (at, error) in hunted.failures {
+            if hunted.found.is_none() && !error.is_retryable() {
+                return Err(error);
+            }
+            tries.failed(&monitors[at], error, report);
+        }
+        Ok(hunted.found.map(|(at, monitor)| {
+            report(BackupEvent::Connected {
+                monitor: &monitor.title(),
+                fsid: monitor.map.fsid,
+                features: monitor.features,
+            });
+            self.monitor = Some(monitor);
+            at
+        }))
+    }
+
+    /// Pulls over the link that [`reach`](Self::reach) has made.
     async fn pull_from(
         &mut self,
         addrs: &EntityAddrs,
         report: &mut (impl FnMut(BackupEvent<'_>) + ?Sized),
     ) -> Result<Outcome, Error> {
         // Taken out while it is in use: whatever goes wrong or is cancelled below, it is not used again.
-        let mut monitor = if let Some(monitor) = self.monitor.take() {
-            monitor
-        } else {
-            let monitor = Monitor::dial(addrs, self.config.connect_timeout).await?;
-            report(BackupEvent::Connected {
-                monitor: &monitor.title(),
-                fsid: monitor.map.fsid,
-                features: monitor.features,
-            });
-            monitor
-        };
+        let mut monitor = self.monitor.take().ok_or(Error::LinkClosed)?;
         self.same_cluster(&monitor)?;
         let origin = Origin { fsid: monitor.map.fsid, provider: monitor.title() };
         let after = match (self.config.extent, self.keeper.latest()) {
@@ -354,5 +378,26 @@ impl Backup {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// The attempts of one pull that failed.
+#[derive(Default)]
+struct Tries {
+    made: u32,
+    last: Option<Error>,
+}
+
+impl Tries {
+    /// Another attempt follows this one.
+    fn failed(
+        &mut self,
+        monitor: &EntityAddrs,
+        error: Error,
+        report: &mut (impl FnMut(BackupEvent<'_>) + ?Sized),
+    ) {
+        report(BackupEvent::Retrying { monitor, error: &error });
+        self.made += 1;
+        self.last = Some(error);
     }
 }

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use crate::Error;
 use crate::clock::until;
+use crate::hunt::hunt;
 use crate::monitor::diallable;
 
 /// A client's session with one monitor: what `ceph` has when it asks something.
@@ -24,8 +25,6 @@ pub struct Client {
     addr: EntityAddr,
     features: Features,
     within: Duration,
-    /// What broke the last connection, if one broke.
-    lost: Option<cuttlebone_link::Error>,
     driver: JoinHandle<()>,
 }
 
@@ -37,25 +36,30 @@ pub struct ClientConfig {
     pub monitors: Vec<EntityAddrs>,
     /// Whom to authenticate as: `admin` stands for `client.admin`.
     pub id: String,
-    /// How long dialling one monitor may take, and each answer.
+    /// How long it may take until one of them answers, and each answer of that one.
     pub timeout: Duration,
 }
 
 impl Client {
-    /// Opens a session with the first monitor that lets us.
+    /// Opens a session with the first monitor that lets us, in their order; a dead one delays by two seconds at most.
     ///
     /// # Errors
     ///
-    /// What the last monitor's attempt ended with.
+    /// What the last attempt with one of them ended with, after trying again and again for all of the timeout.
     pub async fn connect(config: &ClientConfig) -> Result<Self, Error> {
-        let mut last_error = Error::Config("a client needs a monitor to ask");
-        for addrs in &config.monitors {
-            match Self::dial(addrs, &config.id, config.timeout).await {
-                Ok(client) => return Ok(client),
-                Err(error) => last_error = error,
-            }
+        if config.monitors.is_empty() {
+            return Err(Error::Config("a client needs a monitor to ask"));
         }
-        Err(last_error)
+        let dial = async |addrs: EntityAddrs| Self::dial(&addrs, &config.id, config.timeout).await;
+        let hunted = hunt(&config.monitors, config.timeout, dial).await;
+        match hunted.found {
+            Some((_, client)) => Ok(client),
+            None => Err(hunted
+                .failures
+                .into_iter()
+                .next_back()
+                .map_or(Error::NoAnswer { what: "session", after: config.timeout }, |(_, error)| error)),
+        }
     }
 
     async fn dial(addrs: &EntityAddrs, id: &str, within: Duration) -> Result<Self, Error> {
@@ -71,21 +75,20 @@ impl Client {
             addr,
             features: Features::empty(),
             within,
-            lost: None,
             driver: tokio::spawn(driver),
         };
-        let ready = timeout(within, client.ready()).await;
-        // What broke the last connection tells more than that time is up.
-        let late =
-            |lost: Option<_>| lost.map_or(Error::NoAnswer { what: "session", after: within }, Error::Link);
-        ready.unwrap_or_else(|_| Err(late(client.lost.take())))?;
+        let late = |_| Err(Error::NoAnswer { what: "session", after: within });
+        timeout(within, client.ready()).await.unwrap_or_else(late)?;
         Ok(client)
     }
 
     async fn ready(&mut self) -> Result<(), Error> {
         while self.features == Features::empty() {
-            let event = self.connection.recv().await;
-            self.on_link(event)?;
+            match self.connection.recv().await {
+                // The link would try again by itself; whoever dials may have a better monitor to try.
+                Some(LinkEvent::Lost(error)) => return Err(Error::Link(error)),
+                event => self.on_link(event)?,
+            }
         }
         Ok(())
     }
@@ -194,11 +197,7 @@ impl Client {
                 SessionInput::Connected(ready.features)
             }
             Some(LinkEvent::Message(message)) => SessionInput::Message(message),
-            Some(LinkEvent::Lost(error)) => {
-                self.lost = Some(error);
-                SessionInput::Disconnected
-            }
-            Some(LinkEvent::Reset) => SessionInput::Disconnected,
+            Some(LinkEvent::Lost(_) | LinkEvent::Reset) => SessionInput::Disconnected,
             Some(LinkEvent::Closed(Err(error))) => return Err(Error::Link(error)),
             Some(LinkEvent::Closed(Ok(()))) | None => return Err(Error::LinkClosed),
         };

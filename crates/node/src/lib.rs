@@ -14,6 +14,7 @@ mod face;
 mod filling;
 mod gather;
 mod ground;
+mod hunt;
 mod keeper;
 pub mod mds;
 mod monitor;

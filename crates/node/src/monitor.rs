@@ -25,7 +25,9 @@ pub(crate) struct Monitor {
 }
 
 impl Monitor {
-    /// Dials, authenticates, and asks for the monitor map; all of it within `within`.
+    /// Dials once, authenticates, and asks for the monitor map; all of it within `within`.
+    ///
+    /// Once it is open, the link comes back by itself if it is away for no longer than that.
     pub(crate) async fn dial(addrs: &EntityAddrs, within: Duration) -> Result<Self, Error> {
         let addr = diallable(addrs)?;
         let mut config = DialConfig::monitor(NAME, addr.clone(), nonce());
@@ -33,11 +35,8 @@ impl Monitor {
         let Some(socket) = addr.socket_addr() else { return Err(Error::NotDiallable(addr)) };
         let (mut connection, driver) = dial(config, socket, DriverLimits::default());
         let driver = tokio::spawn(driver);
-        let mut lost = None;
-        let greeted = timeout(within, greet(&mut connection, &mut lost)).await;
-        // What broke the last connection tells more than that time is up.
-        let late = || lost.map_or(Error::NoAnswer { what: "monitor map", after: within }, Error::Link);
-        let (features, map) = greeted.unwrap_or_else(|_| Err(late()))?;
+        let late = |_| Err(Error::NoAnswer { what: "monitor map", after: within });
+        let (features, map) = timeout(within, greet(&mut connection)).await.unwrap_or_else(late)?;
         Ok(Self { connection, features, addr, map, driver })
     }
 
@@ -69,10 +68,7 @@ pub(crate) fn diallable(addrs: &EntityAddrs) -> Result<EntityAddr, Error> {
 }
 
 /// Waits for the session and for the answer to the first question.
-async fn greet(
-    connection: &mut Connection,
-    lost: &mut Option<cuttlebone_link::Error>,
-) -> Result<(Features, MonMap), Error> {
+async fn greet(connection: &mut Connection) -> Result<(Features, MonMap), Error> {
     let mut features = Features::empty();
     loop {
         match next(connection).await? {
@@ -85,8 +81,8 @@ async fn greet(
                 let (map, _) = Map::decode(&message)?;
                 return Ok((features, map.map.decode()));
             }
-            // The link tries again by itself, until its time is up.
-            Event::Lost(error) => *lost = Some(error),
+            // The link would try again by itself; whoever dials may have a better monitor to try.
+            Event::Lost(error) => return Err(Error::Link(error)),
             Event::Message(Message { .. }) | Event::Reset | Event::Closed(_) => {}
         }
     }

@@ -5,7 +5,7 @@ use cuttlebone_wire::EntityAddrs;
 use crate::client::{Client, ClientConfig};
 
 /// How long the question who leads may take; without an answer the order stays as it was given.
-const QUORUM_TIMEOUT: Duration = Duration::from_secs(3);
+const QUORUM_TIMEOUT: Duration = Duration::from_secs(5);
 /// What every monitor in a quorum answers by itself.
 const QUORUM_STATUS: &str = r#"{"prefix":"quorum_status","format":"json"}"#;
 

@@ -26,7 +26,7 @@ pub struct Mon {
 /// How long a monitor may take until its admin socket answers.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long an election may take on a busy machine.
-const QUORUM_TIMEOUT: Duration = Duration::from_secs(60);
+const QUORUM_TIMEOUT: Duration = Duration::from_secs(120);
 
 impl Mon {
     pub(crate) fn new(name: &str, addrs: EntityAddrs, fsid: Uuid, dir: &Path) -> Self {
