@@ -312,3 +312,17 @@ fn an_fsync_after_a_reconnect_asks_the_successor_for_its_journal() {
     let asked: Vec<_> = world.sent_of::<ClientSession>(RANK).iter().map(|session| session.op).collect();
     assert_eq!(asked, [SessionOp::RequestFlushMdLog]);
 }
+
+#[test]
+fn what_was_to_be_given_back_is_not_given_to_the_successor() {
+    let mut world = World::open();
+    world.mkdir("a", 0x1000, true);
+    world.client.forget(world.now, Ino(0x1000));
+    world.drain();
+    restart(&mut world);
+    world.accept(RANK);
+    let [reconnect] = &world.sent_of::<ClientReconnect>(RANK)[..] else { panic!("one message") };
+    assert!(!reconnect.caps.contains_key(&Ino(0x1000)), "what is not listed is gone");
+    world.pass(Timing::default().release_delay);
+    assert!(world.sent_of::<ClientCapRelease>(RANK).is_empty());
+}
