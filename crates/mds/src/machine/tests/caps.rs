@@ -207,3 +207,14 @@ fn a_file_that_was_made_is_given_back_at_once() {
     let [cap] = release.caps[..] else { panic!("one capability") };
     assert_eq!((cap.ino, cap.issue_seq), (Ino(0x2000), 1));
 }
+
+#[test]
+fn what_goes_back_quotes_the_number_of_the_last_answer_and_not_the_newest() {
+    let mut world = World::open();
+    world.mkdir("a", 0x1000, true);
+    world.tell(RANK, &caps(CapOp::Grant, 0x1000, CapBits::STAT | X, 9), 0);
+    world.client.forget(world.now, Ino(0x1000));
+    world.pass(Timing::default().release_delay);
+    let [release] = &world.sent_of::<ClientCapRelease>(RANK)[..] else { panic!("one message") };
+    assert_eq!((release.caps[0].ino, release.caps[0].issue_seq), (Ino(0x1000), 1), "9 would be ignored");
+}

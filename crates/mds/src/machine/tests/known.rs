@@ -174,3 +174,16 @@ fn what_was_done_without_telling_is_not_trusted() {
     world.answer(RANK, tid, 0, true, &Trace::default());
     assert!(world.client.known_attributes(world.now, Ino(0x1000), CapBits::PIN).is_none());
 }
+
+#[test]
+fn a_name_that_was_made_without_telling_is_not_believed_to_be_free() {
+    let mut world = World::open();
+    let tid = world.ask(Call::Lookup { entry: entry(Ino::ROOT, "no"), want: CapBits::STAT });
+    let root = inode(1, DIR_MODE, CapBits::STAT | CapBits::EXCL, 2);
+    let trace = Trace { dentry: Some(dentry(root, "no", LeaseStat::default())), target: None };
+    world.answer(RANK, tid, -2, true, &trace);
+    assert_eq!(known(&mut world, "no"), KnownName::Free);
+    let tid = world.ask(Call::Mkdir { entry: entry(Ino::ROOT, "no"), mode: 0o755 });
+    world.answer(RANK, tid, 0, true, &Trace::default());
+    assert_eq!(known(&mut world, "no"), KnownName::Unknown);
+}

@@ -254,6 +254,10 @@ fn what_came_into_a_session_that_was_being_closed_is_not_listed_by_the_next() {
     world.ready(RANK);
     let [reconnect] = &world.sent_of::<ClientReconnect>(RANK)[..] else { panic!("one message") };
     assert_eq!(reconnect.caps.len(), 0, "it went with the session that it came in");
+    world.accept(RANK);
+    world.client.forget(world.now, Ino::ROOT);
+    world.pass(Timing::default().release_delay);
+    assert!(world.sent_of::<ClientCapRelease>(RANK).is_empty(), "nor given back");
 }
 
 #[test]

@@ -326,3 +326,16 @@ fn what_was_to_be_given_back_is_not_given_to_the_successor() {
     world.pass(Timing::default().release_delay);
     assert!(world.sent_of::<ClientCapRelease>(RANK).is_empty());
 }
+
+#[test]
+fn the_newest_of_a_realm_is_what_a_successor_is_told() {
+    let mut world = World::open();
+    for seq in [5, 3] {
+        let realm = SnapRealm { ino: Ino::ROOT, seq, ..SnapRealm::default() };
+        world.tell(RANK, &ClientSnap::new(SnapOp::Update, vec![realm]), 0);
+    }
+    restart(&mut world);
+    let [reconnect] = &world.sent_of::<ClientReconnect>(RANK)[..] else { panic!("one message") };
+    let told: Vec<_> = reconnect.realms.iter().map(|realm| (realm.ino, realm.seq)).collect();
+    assert_eq!(told, [(Ino::ROOT, 5)]);
+}
