@@ -23,7 +23,7 @@ const RUNS: &[Long] = &[
     Long {
         suite: "interop",
         package: Some("cuttlebone-interop"),
-        sizes: &[("CUTTLEBONE_FS_OPS", "20000"), ("CUTTLEBONE_KILLS", "50")],
+        sizes: &[("CUTTLEBONE_FS_OPS", "20000"), ("CUTTLEBONE_KILLS", "300")],
     },
     Long { suite: "interop", package: Some("cuttlebone-cli"), sizes: &[("CUTTLEBONE_ROUNDS", "100")] },
     Long { suite: "shuttle", package: None, sizes: &[("CUTTLEBONE_SEEDS", "100000")] },

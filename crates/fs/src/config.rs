@@ -42,7 +42,7 @@ pub struct FsConfig {
     pub link_limits: LinkLimits,
     /// What the driver of a link holds.
     pub driver_limits: DriverLimits,
-    /// Where to dial instead of the address in a map: for servers that are reached through a tunnel.
+    /// Where to dial instead of the address in a map or of a monitor: for servers that are reached through a tunnel.
     pub detours: BTreeMap<SocketAddr, SocketAddr>,
 }
 

@@ -156,6 +156,7 @@ impl Monitors {
             limits: self.config.link_limits,
             ..DialConfig::client(&self.config.id, address, self.nonce)
         };
+        let at = self.config.detours.get(&at).copied().unwrap_or(at);
         let (connection, driver) = dial(config, at, self.config.driver_limits);
         tokio::spawn(driver);
         self.connection = Some(connection);

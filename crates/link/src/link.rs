@@ -257,9 +257,9 @@ impl Link {
                 self.send_opening();
             }
             Progress::Forgotten => {
+                let ready = Box::new(dialler.on_open(&reply, Start::Fresh, self.session.policy()));
                 self.event(Event::Reset);
-                self.state = State::Opening(opening);
-                self.send_opening();
+                self.on_open(now, opening.decoder, ready);
             }
             Progress::Wait => return Err(Error::Busy),
         }

@@ -187,11 +187,38 @@ fn a_full_reset_is_told_and_the_new_session_opens_on_the_same_connection() {
     pair.lose();
     pair.shake();
     pair.reply(&OpeningReply::Reset { full: true });
-    assert_eq!(pair.take_outputs(), [StreamOutput::Event(Event::Reset)]);
     assert!(matches!(pair.next_opening(), Opening::New(_)));
+    assert_eq!(pair.take_outputs(), [], "it is told when somebody has shown to be the peer");
     pair.grant(43);
-    assert_eq!(pair.start(), Start::Fresh);
+    let [StreamOutput::Event(Event::Reset), StreamOutput::Event(Event::Ready(ready))] =
+        &pair.take_outputs()[..]
+    else {
+        panic!("a reset, and a new session")
+    };
+    assert_eq!(ready.start, Start::Fresh);
     assert!(pair.from_link.is_empty(), "what was under way is gone");
+}
+
+/// A daemon that was started anew at the port of its predecessor knows no session, and hangs up when it sees whom we
+/// are looking for. Source: `ceph/ceph:src/msg/async/ProtocolV2.cc`, `handle_reconnect`, `handle_client_ident`.
+#[test]
+fn a_reset_by_another_process_in_the_place_of_the_peer_costs_nothing() {
+    let mut pair = Pair::open();
+    pair.link.handle_command(pair.now, Command::Send(Message { tid: 9, ..Message::default() }));
+    pair.drain();
+    pair.lose();
+    pair.shake();
+    pair.reply(&OpeningReply::Reset { full: true });
+    assert!(matches!(pair.next_opening(), Opening::New(_)));
+    pair.link.handle_disconnected(pair.now);
+    pair.drain();
+    assert_eq!(pair.take_outputs(), [StreamOutput::Disconnect], "nobody is told anything");
+    pair.wait();
+    assert!(matches!(pair.shake(), Opening::Resumed(_)));
+    pair.reply(&OpeningReply::Resumed(0));
+    assert_eq!(pair.start(), Start::Resumed);
+    let frame = pair.decoder.decode(&mut pair.from_link).expect("a good frame").expect("the message again");
+    assert_eq!(frame.tag, Tag::Message);
 }
 
 #[test]

@@ -32,10 +32,10 @@ pub enum Start {
 pub enum Progress {
     /// The session is open.
     Open(Start),
+    /// Another session is open in place of the one that there was: the peer has lost that, and all that was under way.
+    Forgotten,
     /// Send another [opening](Session::opening) on the same connection.
     Again,
-    /// The peer has lost the session, and with it all that was under way; then as [`Again`](Self::Again).
-    Forgotten,
     /// Close, and dial again later.
     Wait,
 }
@@ -63,6 +63,10 @@ pub struct Session {
     client_cookie: u64,
     /// 0 until a server has granted the session.
     server_cookie: u64,
+    /// On the present connection we were told that the session is not known; the cookie of the one that we ask for in its
+    /// place. That may be the word of another process that took the place of our peer, so the session lives until
+    /// another one is granted by the peer's own address.
+    disowned: Option<u64>,
     /// Attempts to connect, over all sessions that this one replaced.
     global_seq: u64,
     connect_seq: u64,
@@ -108,6 +112,7 @@ impl Session {
             policy,
             client_cookie,
             server_cookie,
+            disowned: None,
             global_seq: 0,
             connect_seq: 0,
             opening_retries: 0,
@@ -143,30 +148,35 @@ impl Session {
     pub const fn begin_attempt(&mut self) {
         self.global_seq = self.global_seq.saturating_add(1);
         self.opening_retries = 0;
+        self.disowned = None;
         if self.server_cookie != 0 {
             self.connect_seq = self.connect_seq.saturating_add(1);
         }
     }
 
+    /// Whether the present connection is to go on with a session that exists.
+    const fn resumes(&self) -> bool {
+        self.server_cookie != 0 && self.disowned.is_none()
+    }
+
     /// What to open the session with: `ident` as it would be for a new one, with cookie and counts filled in here.
     pub fn opening(&self, ident: &ClientIdent) -> Opening {
-        if self.server_cookie == 0 {
-            Opening::New(ClientIdent {
-                global_seq: self.global_seq,
-                lossy: self.asked == Policy::Lossy,
-                cookie: self.client_cookie,
-                ..ident.clone()
-            })
-        } else {
-            Opening::Resumed(Reconnect {
+        if self.resumes() {
+            return Opening::Resumed(Reconnect {
                 addrs: ident.addrs.clone(),
                 client_cookie: self.client_cookie,
                 server_cookie: self.server_cookie,
                 global_seq: self.global_seq,
                 connect_seq: self.connect_seq,
                 msg_seq: self.in_seq,
-            })
+            });
         }
+        Opening::New(ClientIdent {
+            global_seq: self.global_seq,
+            lossy: self.asked == Policy::Lossy,
+            cookie: self.disowned.unwrap_or(self.client_cookie),
+            ..ident.clone()
+        })
     }
 
     /// Takes the server's answer to `ident` or to a reconnect.
@@ -181,7 +191,7 @@ impl Session {
         ident: &ClientIdent,
         entropy: &mut dyn Entropy,
     ) -> Result<Progress, Error> {
-        let resuming = self.server_cookie != 0;
+        let resuming = self.resumes();
         match reply {
             OpeningReply::Granted(server) if !resuming => self.on_granted(server, ident),
             OpeningReply::MissingFeatures(features) if !resuming => Err(Error::MissingFeatures(*features)),
@@ -190,9 +200,8 @@ impl Session {
                 Ok(Progress::Open(Start::Resumed))
             }
             OpeningReply::Reset { full: true } if resuming => {
-                self.forget();
-                self.client_cookie = Self::cookie(self.asked, entropy);
-                Ok(Progress::Forgotten)
+                self.disowned = Some(Self::cookie(self.asked, entropy));
+                Ok(Progress::Again)
             }
             OpeningReply::Reset { full: false } if resuming => {
                 self.restart();
@@ -230,10 +239,15 @@ impl Session {
         if !missing.is_empty() {
             return Err(Error::MissingFeatures(missing));
         }
+        let forgotten = self.disowned.take();
+        if let Some(client_cookie) = forgotten {
+            self.forget();
+            self.client_cookie = client_cookie;
+        }
         self.policy = if server.lossy { Policy::Lossy } else { self.asked };
         self.server_cookie = if self.policy == Policy::Lossy { 0 } else { server.cookie };
         self.restart();
-        Ok(Progress::Open(Start::Fresh))
+        Ok(if forgotten.is_some() { Progress::Forgotten } else { Progress::Open(Start::Fresh) })
     }
 
     const fn count_retry(&mut self) -> Result<Progress, Error> {

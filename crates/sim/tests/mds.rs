@@ -316,31 +316,40 @@ fn who_was_thrown_out_is_told_and_begins_anew() {
     assert!(shut_out.get() > 0, "nobody was thrown out in any seed");
 }
 
-/// Everything at once: cuts, partitions, crashes of servers and users, users that are stopped for a while.
 #[test]
 fn a_tree_survives_chaos() {
-    for_each_seed(100, |seed| {
-        let ranks = 1 + u32::try_from(seed % 2).unwrap();
-        let mut setting = Setting::new(seed, ranks, |server| {
-            if ranks == 2 {
-                restless(server);
-            }
-            server.forgetful_permille = if seed % 3 == 0 { 100 } else { 0 };
-        });
-        let mut chance = SplitMix::new(seed);
-        for _ in 0..6 + seed % 10 {
-            let (user, server) = (setting.any_user(&mut chance), setting.any_server(&mut chance));
-            setting.fault(&mut chance, 60, |chance| match chance.below(9) {
-                0 | 1 => Fault::Crash(server, upto(chance, 5)),
-                2 => Fault::Crash(user, upto(chance, 5)),
-                3 => Fault::Jump(user, upto(chance, 90)),
-                4 => Fault::Partition(user, server, upto(chance, 90)),
-                5 => Fault::Partition(user, MONITOR, upto(chance, 60)),
-                _ => Fault::Cut(user, server),
-            });
+    for_each_seed(100, chaos);
+}
+
+/// Seeds that once found something: of the client 3319, 8953 and 30327, of these servers 9907. They are other worlds
+/// since these servers have changed; what was found has a test of its own in `cuttlebone-mds`.
+#[test]
+fn a_tree_survives_what_once_found_something() {
+    [3319, 8953, 9907, 30327].into_iter().for_each(chaos);
+}
+
+/// Everything at once: cuts, partitions, crashes of servers and users, users that are stopped for a while.
+fn chaos(seed: u64) {
+    let ranks = 1 + u32::try_from(seed % 2).unwrap();
+    let mut setting = Setting::new(seed, ranks, |server| {
+        if ranks == 2 {
+            restless(server);
         }
-        setting.finish();
+        server.forgetful_permille = if seed.is_multiple_of(3) { 100 } else { 0 };
     });
+    let mut chance = SplitMix::new(seed);
+    for _ in 0..6 + seed % 10 {
+        let (user, server) = (setting.any_user(&mut chance), setting.any_server(&mut chance));
+        setting.fault(&mut chance, 60, |chance| match chance.below(9) {
+            0 | 1 => Fault::Crash(server, upto(chance, 5)),
+            2 => Fault::Crash(user, upto(chance, 5)),
+            3 => Fault::Jump(user, upto(chance, 90)),
+            4 => Fault::Partition(user, server, upto(chance, 90)),
+            5 => Fault::Partition(user, MONITOR, upto(chance, 60)),
+            _ => Fault::Cut(user, server),
+        });
+    }
+    setting.finish();
 }
 
 /// Closed with the server's word for it, or by a server that came back without the session, which may have been closed

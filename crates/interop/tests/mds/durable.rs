@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, ensure};
 use cuttlebone_fs::{Error, FileSystem, Ino, Place};
 use cuttlebone_machine::{Entropy, SplitMix};
+use cuttlebone_testkit::Cluster;
 use tokio::task::JoinSet;
 
-use crate::world::{ONE, WITH_STANDBY, blocking, finish, mounted, number, soon};
+use crate::world::{ONE, WITH_STANDBY, blocking, config, finish, mounted, number, soon};
 
 /// Writers at the same time.
 const WRITERS: usize = 8;
@@ -65,14 +66,30 @@ async fn write(fs: FileSystem, round: u64, writer: usize) -> Result<Reported, Er
     Ok(reported)
 }
 
-/// `kill -9` between the two replies: `CUTTLEBONE_KILLS` times.
+/// How often the server is killed, unless `CUTTLEBONE_KILLS` says otherwise.
+const KILLS: u64 = 50;
+/// Longer than anything may take here. By default a server waits 45 s for those who have to reconnect and shuts them out
+/// then, rightly; whoever is late because the machine stands still is none of this test's business, but of `late.rs`.
+const WINDOW: (&str, &str) = ("mds_reconnect_timeout", "300");
+
+/// What servers say of sessions that they end or do not know, for whoever has to find out why one was lost.
+fn said_of_sessions(cluster: &Cluster) -> Vec<String> {
+    let words =
+        ["reconnect attempt", "evicting", "no existing connection", "blocklist", "gave up", "respawn"];
+    let logs = ["a", "b"].map(|id| cluster.mds(id).log());
+    let lines = logs.iter().flat_map(|log| log.lines());
+    lines.filter(|line| words.iter().any(|word| line.contains(word))).map(String::from).collect()
+}
+
+/// `kill -9` between the two replies.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_reported_is_there_with_its_inode_after_the_server_is_killed() -> Result<()> {
-    let (cluster, fs) = mounted(WITH_STANDBY).await?;
+    let cluster = blocking(|| Cluster::builder().fs(WITH_STANDBY).option(WINDOW.0, WINDOW.1).start())?;
+    let fs = FileSystem::mount(config(&cluster)).await?;
     let mut chance = SplitMix::new(number("CUTTLEBONE_SEED", 7));
     let mut all = Reported::default();
     let mut notices = fs.notices();
-    for round in 0..number("CUTTLEBONE_KILLS", 5) {
+    for round in 0..number("CUTTLEBONE_KILLS", KILLS) {
         let mut writers = JoinSet::new();
         for writer in 0..WRITERS {
             writers.spawn(write(fs.clone(), round, writer));
@@ -82,7 +99,7 @@ async fn what_was_reported_is_there_with_its_inode_after_the_server_is_killed() 
         while let Some(done) = soon("the writers", writers.join_next()).await? {
             let reported = done?.with_context(|| {
                 let told: Vec<_> = core::iter::from_fn(|| notices.try_next()).collect();
-                format!("round {round}: {told:?}")
+                format!("round {round}: {told:?}, and the servers said {:#?}", said_of_sessions(&cluster))
             })?;
             all.made.extend(reported.made);
             all.synced.extend(reported.synced);
@@ -91,7 +108,7 @@ async fn what_was_reported_is_there_with_its_inode_after_the_server_is_killed() 
     check(&fs, &all).await?;
     fs.sync().await?;
     // The same seen by somebody who has nothing in memory.
-    let fresh = FileSystem::mount(crate::world::config(&cluster)).await?;
+    let fresh = FileSystem::mount(config(&cluster)).await?;
     check(&fresh, &all).await?;
     fresh.unmount().await?;
     finish(&cluster, fs, None).await

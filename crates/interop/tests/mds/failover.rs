@@ -12,7 +12,7 @@ use cuttlebone_testkit::{Cluster, FsSpec, Proxy, ProxyConfig};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::world::{ONE, WITH_STANDBY, blocking, config, finish, mounted, soon};
+use crate::world::{ONE, PATIENCE, WITH_STANDBY, blocking, config, finish, mounted, soon};
 
 /// Writers and readers that go on until they are told to stop.
 struct Load {
@@ -65,13 +65,14 @@ async fn pause(millis: u64) {
     tokio::time::sleep(Duration::from_millis(millis)).await;
 }
 
+fn is_loss(notice: &Notice) -> bool {
+    matches!(
+        notice,
+        Notice::Session(_, SessionNews::Lost(_) | SessionNews::Blocklisted) | Notice::Uncommitted(_)
+    )
+}
+
 fn lost(notices: &mut cuttlebone_fs::Notices) -> Vec<Notice> {
-    let is_loss = |notice: &Notice| {
-        matches!(
-            notice,
-            Notice::Session(_, SessionNews::Lost(_) | SessionNews::Blocklisted) | Notice::Uncommitted(_)
-        )
-    };
     core::iter::from_fn(|| notices.try_next()).filter(is_loss).collect()
 }
 
@@ -202,6 +203,37 @@ async fn a_connection_that_breaks_is_resumed_and_the_session_never_notices() -> 
     let sessions = blocking(|| cluster.mds_sessions(0))?;
     let ours = sessions.iter().find(|session| session["id"] == json!(fs.global_id()));
     assert_eq!(ours.context("our session")?["state"], json!("open"));
+    finish(&cluster, fs, None).await
+}
+
+/// A server is killed and started again where it was, and we meet its successor before any map tells of it: it knows
+/// nothing of our line and says so. That is not the word of the server that we have a session with.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_was_started_again_does_not_speak_for_its_predecessor() -> Result<()> {
+    let cluster = blocking(|| Cluster::builder().fs(WITH_STANDBY).start())?;
+    let mut config = config(&cluster);
+    let mon = cluster.mon("a").addr().socket_addr().context("the monitor's address")?;
+    let proxy = Proxy::start(mon, ProxyConfig::default())?;
+    config.detours.insert(mon, proxy.addr());
+    let fs = FileSystem::mount(config).await?;
+    let mut notices = fs.notices();
+    fs.mkdir("/d", 0o755).await?;
+    fs.sync().await?;
+    let mds = blocking(|| cluster.active_mds(0))?.context("one is active")?;
+    let load = Load::on(&fs, &["/d"]);
+    pause(50).await;
+    proxy.stall(true);
+    let lines = mds.log().lines().count();
+    blocking(|| mds.kill())?;
+    blocking(|| mds.start())?;
+    blocking(|| mds.wait_for_log(lines, "no existing connection exists", PATIENCE))?;
+    proxy.stall(false);
+    blocking(|| cluster.wait_for_active(1))?;
+    load.finish(&fs).await?;
+    let told: Vec<_> = core::iter::from_fn(|| notices.try_next()).collect();
+    let kept = |notice: &Notice| matches!(notice, Notice::Session(_, SessionNews::Reconnected { .. }));
+    ensure!(told.iter().any(kept), "{told:?}");
+    ensure!(!told.iter().any(is_loss), "{told:?}");
     finish(&cluster, fs, None).await
 }
 

@@ -16,14 +16,14 @@ use crate::op::{Coverage, Op, Outcome};
 use crate::world::{ONE, blocking, finish_after, mounted, number};
 
 /// How many operations, unless `CUTTLEBONE_FS_OPS` says otherwise.
-const OPS: u64 = 400;
+const OPS: u64 = 5000;
 /// How often the whole trees are compared.
 const COMPARE_EVERY: u64 = 100;
 /// The second client fails at most that often.
 const FAILURES_EVERY: u64 = 250;
 /// How long it may take to unmount, which takes milliseconds if it can.
 const UNMOUNT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A run of so many has to see all but a few of the answers there are; which few is a matter of luck.
+/// A run of at least so many has to see all but a few of the answers there are; which few is a matter of luck.
 const COVERS_MOST: u64 = 5000;
 const MISSING_MAX: usize = 6;
 

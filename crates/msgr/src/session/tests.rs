@@ -112,9 +112,30 @@ fn a_full_reset_forgets_everything_and_takes_a_new_cookie() {
     session.push(message(1));
     session.begin_attempt();
     let before = reconnect(&session).client_cookie;
-    assert_eq!(reply(&mut session, &OpeningReply::Reset { full: true }), Ok(Progress::Forgotten));
+    assert_eq!(reply(&mut session, &OpeningReply::Reset { full: true }), Ok(Progress::Again));
+    let cookie = fresh(&session).cookie;
+    assert_ne!(cookie, before);
+    assert_eq!(reply(&mut session, &granted(43)), Ok(Progress::Forgotten));
     assert!(session.is_drained());
-    assert_ne!(fresh(&session).cookie, before);
+    session.begin_attempt();
+    let now = reconnect(&session);
+    assert_eq!((now.client_cookie, now.server_cookie, now.connect_seq), (cookie, 43, 1));
+}
+
+#[test]
+fn a_reset_by_somebody_who_grants_nothing_is_not_believed() {
+    let mut session = open();
+    (1..=2).for_each(|tid| session.push(message(tid)));
+    sent(&mut session);
+    session.begin_attempt();
+    let before = reconnect(&session);
+    // As a daemon does that was started anew at the same port: it knows no session, and it is not who is asked for.
+    assert_eq!(reply(&mut session, &OpeningReply::Reset { full: true }), Ok(Progress::Again));
+    session.begin_attempt();
+    let again = reconnect(&session);
+    assert_eq!((again.client_cookie, again.server_cookie), (before.client_cookie, before.server_cookie));
+    assert_eq!(reply(&mut session, &OpeningReply::Resumed(1)), Ok(Progress::Open(Start::Resumed)));
+    assert_eq!(sent(&mut session), [(2, 2)]);
 }
 
 #[test]

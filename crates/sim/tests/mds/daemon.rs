@@ -3,7 +3,7 @@
 //! It does what is known of 16.2.15, and panics where a real server would be harmed, confused or left waiting.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use cuttlebone_machine::{Entropy, Instant, SplitMix};
@@ -17,6 +17,7 @@ use cuttlebone_wire::{Body, FeatureSet, Features, Message};
 use crate::caps::Cap;
 use crate::cluster::{Change, Cluster, Dir};
 use crate::line::{Line, Packet};
+use crate::moving::{Deferred, Moving};
 use crate::work::{Asked, Lease};
 
 /// How often a server looks around.
@@ -88,8 +89,7 @@ pub(crate) struct Daemon {
     pub(crate) flush_at: Option<Instant>,
     pub(crate) asked: VecDeque<Asked>,
     pub(crate) replays: VecDeque<Asked>,
-    /// A directory that is about to move, and who has yet to say that they have sent everything.
-    pub(crate) moving: Option<(Ino, BTreeSet<u64>, Instant)>,
+    pub(crate) moving: Option<Moving>,
     pub(crate) lines: BTreeMap<u64, (NodeId, Line)>,
     /// For clients without a line.
     pub(crate) held: BTreeMap<u64, Vec<Message>>,
@@ -208,10 +208,10 @@ impl Daemon {
         } else if !self.sessions.get(&client).is_some_and(Session::is_open) {
             // What clients without a session say about capabilities vanishes.
         } else if kind == ClientCaps::KIND {
-            self.on_caps(client, &ClientCaps::decode(message).unwrap().0);
+            self.on_caps(client, ClientCaps::decode(message).unwrap().0);
         } else if kind == ClientCapRelease::KIND {
             for release in ClientCapRelease::decode(message).unwrap().0.caps {
-                self.on_release(client, &release);
+                self.on_release(client, release);
             }
         } else if kind == ClientLease::KIND {
             self.on_lease(client, &ClientLease::decode(message).unwrap().0);
@@ -247,8 +247,8 @@ impl Daemon {
                 assert!(message.seq < session.pushes, "a client has seen more pushes than there were");
             }
             SessionOp::FlushMsgAck => {
-                if let Some((_, missing, _)) = &mut self.moving {
-                    missing.remove(&client);
+                if let Some(moving) = &mut self.moving {
+                    moving.flushed(client);
                 }
             }
             SessionOp::RequestFlushMdLog => self.flush_within(Duration::from_millis(20)),
@@ -355,10 +355,12 @@ impl Daemon {
     }
 
     fn on_request_release(&mut self, client: u64, release: &RequestRelease) {
+        let is_frozen = self.is_frozen(release.ino);
         if let Some(cap) = self.caps.get_mut(&(release.ino, client))
             && cap.id == release.cap_id
             && cap.mseq == release.mseq
             && self.sessions[&client].standing == Standing::Open
+            && !is_frozen
         {
             cap.confirm(release.seq, release.caps, release.wanted);
         }
@@ -368,9 +370,11 @@ impl Daemon {
         }
     }
 
-    fn on_caps(&mut self, client: u64, message: &ClientCaps) {
+    pub(crate) fn on_caps(&mut self, client: u64, message: ClientCaps) {
         assert!(message.op == CapOp::Update, "a client that never writes back sends {}", message.op);
-        if self.sessions[&client].standing == Standing::Stale {
+        let said = Deferred::Update(Box::new(message));
+        let Some(Deferred::Update(message)) = self.defer(client, said) else { return };
+        if self.sessions.get(&client).is_none_or(|session| session.standing == Standing::Stale) {
             return;
         }
         if let Some(cap) = self.caps.get_mut(&(message.ino, client))
@@ -381,7 +385,9 @@ impl Daemon {
         }
     }
 
-    fn on_release(&mut self, client: u64, release: &CapRelease) {
+    pub(crate) fn on_release(&mut self, client: u64, release: CapRelease) {
+        let said = Deferred::Release(release);
+        let Some(Deferred::Release(release)) = self.defer(client, said) else { return };
         let key = (release.ino, client);
         let current = |cap: &Cap| cap.id == release.cap_id && cap.last_issue == release.issue_seq;
         if self.caps.get(&key).is_some_and(current) {

@@ -108,8 +108,8 @@ impl Daemon {
                 self.bother(client);
             }
         }
-        if self.moving.as_ref().is_some_and(|(_, _, until)| *until <= self.now) {
-            self.moving = None;
+        if self.moving.as_ref().is_some_and(|moving| moving.until <= self.now) {
+            self.stop_moving();
         }
     }
 
@@ -181,8 +181,8 @@ impl Daemon {
         self.leases.retain(|(_, _, of), _| *of != client);
         self.asked.retain(|asked| asked.client != client);
         self.replays.retain(|asked| asked.client != client);
-        if let Some((_, missing, _)) = &mut self.moving {
-            missing.remove(&client);
+        if let Some(moving) = &mut self.moving {
+            moving.flushed(client);
         }
     }
 

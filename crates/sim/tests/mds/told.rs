@@ -11,7 +11,7 @@ use cuttlebone_mds::{
 
 use crate::caps::Cap;
 use crate::cluster::Change;
-use crate::daemon::{Daemon, Logged};
+use crate::daemon::{Daemon, Logged, Standing};
 use crate::work::{ALONE, Asked, DIR_MODE, Lease};
 
 pub(crate) const FORM: ReplyForm = ReplyForm::Versioned;
@@ -114,8 +114,14 @@ impl Daemon {
         Trace { dentry: Some(TraceDentry { dir: stat, frag, dname: name, lease }), target }
     }
 
-    /// An inode with what the client is given of it.
+    /// An inode with what the client is given of it: nothing while it is about to move, or the client is stale.
+    ///
+    /// Source: `ceph/ceph:src/mds/CInode.cc`, `encode_inodestat`.
     pub(crate) fn stat(&mut self, ino: Ino, mode: u32, client: u64) -> InodeStat {
+        let is_stale = self.sessions.get(&client).is_some_and(|session| session.standing == Standing::Stale);
+        if is_stale || self.is_frozen(ino) {
+            return plain_stat(ino, mode);
+        }
         let allowed = self.allowed(ino, client);
         let next = CapId(self.last_cap + 1);
         let cap = self.caps.entry((ino, client)).or_insert_with(|| {

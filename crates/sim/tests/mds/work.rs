@@ -128,7 +128,7 @@ impl Daemon {
             self.send(client, &forward, tid);
             return Turn::Done;
         }
-        if self.moving.as_ref().is_some_and(|(moving, ..)| *moving == dir) {
+        if self.moving.as_ref().is_some_and(|moving| moving.dir == dir) {
             return Turn::Wait;
         }
         // What one client has changed, others see only when it is on disk.

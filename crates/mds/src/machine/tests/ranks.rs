@@ -233,6 +233,35 @@ fn an_import_of_what_we_gave_up_goes_back() {
     assert_eq!(world.client.caps(world.now, Ino(0x1000)), CapBits::NONE);
 }
 
+/// A rank that is about to hand a directory over gives nothing of it any more with its replies (chaos seed 9907).
+#[test]
+fn a_late_reply_that_gives_nothing_leaves_nothing_behind_when_the_import_went_back() {
+    let mut world = two();
+    let get = |world: &mut World| {
+        world.ask(Call::GetAttr { target: Ino(0x1000).into(), want: CapBits::AUTH_SHARED })
+    };
+    let told = |inode| Trace { dentry: None, target: Some(inode) };
+    let tid = get(&mut world);
+    world.answer(RANK, tid, 0, true, &told(inode(0x1000, FILE_MODE, CapBits::STAT, 1)));
+    let tid = get(&mut world);
+    world.client.forget(world.now, Ino(0x1000));
+    world.rank(OTHER, MdsState::ACTIVE, 2);
+    let elsewhere = get(&mut world);
+    world.tell(RANK, &forward(OTHER, 1), elsewhere.0);
+    world.ready(OTHER);
+    world.accept(OTHER);
+    world.sent(OTHER);
+    // The import overtakes what the first rank says, and is declined.
+    world.tell(OTHER, &import(CapBits::STAT), 0);
+    let releases = world.sent_of::<ClientCapRelease>(OTHER);
+    assert_eq!(releases.last().map(|release| release.caps[0].cap_id), Some(CapId(3)));
+    world.answer(RANK, tid, 0, true, &told(inode(0x1000, FILE_MODE, CapBits::NONE, 0)));
+    assert_eq!(world.client.caps(world.now, Ino(0x1000)), CapBits::NONE);
+    world.tell(RANK, &export(), 0);
+    assert_eq!(world.client.caps(world.now, Ino(0x1000)), CapBits::NONE);
+    assert!(world.client.generations(OTHER, Ino(0x1000)).is_none(), "no placeholder for what went back");
+}
+
 #[test]
 fn a_request_below_a_moved_directory_goes_to_its_new_rank() {
     let mut world = moving();
