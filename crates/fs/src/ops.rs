@@ -5,6 +5,7 @@ use cuttlebone_mds::{AttrChanges, Call, CapBits, Entry as NewEntry, Errno, Extra
 
 use crate::handle::refused;
 use crate::metadata::{Kind, PERMISSION_BITS};
+use crate::snapshots::whole_snapshot;
 use crate::vxattr::{Computed, computed};
 use crate::{Error, FileSystem, Metadata, Place, ReadDir};
 
@@ -119,7 +120,8 @@ impl FileSystem {
         self.call(op, &place, Call::Rmdir { entry }).await.map(drop)
     }
 
-    /// Gives something another name, atomically in place of what had that name.
+    /// Gives something another name, atomically in place of what had that name; or a snapshot, in the `.snap` of its
+    /// directory.
     ///
     /// # Errors
     ///
@@ -127,6 +129,11 @@ impl FileSystem {
     /// asked for.
     pub async fn rename(&self, from: impl Into<Place>, to: impl Into<Place>) -> Result<(), Error> {
         let (op, from, to) = ("rename", from.into(), to.into());
+        if let (Some((dir, old)), Some((other, new))) = (whole_snapshot(&from), whole_snapshot(&to))
+            && dir == other
+        {
+            return self.rename_snapshot(dir, old, new).await;
+        }
         let (old, new) = (self.entry(op, &from).await?, self.entry(op, &to).await?);
         if old.dir != new.dir && self.is_on_the_way(op, &from, &new).await? {
             return Err(refused(op, &from, Errno::ENOTEMPTY));
