@@ -119,10 +119,10 @@ impl Op {
 /// Every operation with the answers that there are to see of it; 0 is success, which each has to have with both
 /// clients, but for `rmsnap`, which is left to us.
 ///
-/// The operations of the protocol that are not in here, and where they are shown: `getattr`, `lookupparent`, `getvxattr`,
-/// links that go round, and what is only compared when it has settled (recursive sums, quotas, pins, `statfs`) in
-/// `operations`. `lookupino`, `lookupname`, `open`, `create` and locks, which `cuttlebone-fs` has no call for, are in no test
-/// against a server.
+/// The operations of the protocol that are not in here, and where they are shown: `getattr`, `getvxattr`, links that go
+/// round, and what is only compared when it has settled (recursive sums, quotas, pins, `statfs`) in `operations`;
+/// `lookupino`, `lookupparent` and `lookupname` in `numbers`. `open`, `create` and locks, which `cuttlebone-fs` has no call
+/// for, are in no test against a server.
 pub(crate) const EXPECTED: &[(&str, &[i32])] = &[
     ("mkdir", &[0, ENOENT, EEXIST, ENOTDIR, ENAMETOOLONG]),
     ("mknod", &[0, ENOENT, EEXIST, ENOTDIR, ENAMETOOLONG]),
