@@ -190,6 +190,14 @@ mod tests {
     }
 
     #[test]
+    fn an_issue_that_was_overtaken_does_not_bring_back_what_was_suspended() {
+        let mut cap = Cap::new(Rank(1), issue(CapBits::STAT, 5), NOW);
+        let later = Generations { stale: 2, recon: 1 };
+        cap.issue(issue(CapBits::AUTH_SHARED, 3), later);
+        assert_eq!(cap.usable(later, true), CapBits::PIN | CapBits::AUTH_SHARED);
+    }
+
+    #[test]
     fn a_capability_issued_anew_is_valid_again() {
         let mut cap = Cap::new(Rank(0), issue(CapBits::STAT, 1), NOW);
         let later = Generations { stale: 2, recon: 1 };

@@ -201,9 +201,6 @@ impl Client {
         };
         let before = shared_entries(inode, rank, generations);
         let Some(cap) = inode.cap_mut(rank) else { return };
-        if generations.standing(cap.given) == Standing::Stale {
-            cap.issued = CapBits::PIN;
-        }
         let lost = cap.issued.without(message.caps);
         cap.seq = message.seq;
         cap.given = generations;

@@ -2,7 +2,7 @@ use bytes::Bytes;
 use cuttlebone_machine::Instant;
 use cuttlebone_wire::{Body, Message};
 
-use super::cap::{Lease, Standing};
+use super::cap::Lease;
 use super::{Change, Client, Event, Name};
 use crate::message::{ClientLease, LeaseAction, LeaseStat};
 use crate::{CapBits, Ino, Rank};
@@ -77,12 +77,11 @@ impl Client {
     }
 
     fn on_lease_renewed(&mut self, rank: Rank, told: &ClientLease) {
-        let Some(generations) = self.sessions.get(&rank).map(|session| session.generations) else { return };
         let Some(inode) = self.cache.get_mut(told.ino) else { return };
         let Some(dentry) = inode.names.get_mut(&told.dname) else { return };
+        // One of an older generation stays what it is, however long it lasts.
         if let Some(lease) = &mut dentry.lease
             && lease.rank == rank
-            && generations.standing(lease.given) == Standing::Valid
             && let Some(asked) = lease.asked.take()
         {
             lease.seq = told.seq;

@@ -78,6 +78,24 @@ fn a_lease_dies_with_the_server_that_gave_it() {
 }
 
 #[test]
+fn a_lease_is_worth_nothing_beyond_the_life_of_its_session() {
+    let mut world = leased();
+    // 45 s after the last renewal that was answered.
+    for _ in 0..3 {
+        world.pass(Duration::from_secs(15));
+    }
+    let tid = world.ask(Call::Lookup { entry: entry(Ino::ROOT, "a"), want: CapBits::STAT });
+    let root = inode(1, DIR_MODE, CapBits::PIN, 3);
+    let target = inode(0x1000, FILE_MODE, CapBits::STAT, 2);
+    let trace = Trace { dentry: Some(dentry(root, "a", lease(4))), target: Some(target) };
+    world.answer(RANK, tid, 0, true, &trace);
+    world.now = world.now + Duration::from_secs(14);
+    assert_eq!(known(&mut world, "a"), KnownName::Taken(Ino(0x1000)));
+    world.now = world.now + Duration::from_secs(1);
+    assert_eq!(known(&mut world, "a"), KnownName::Unknown);
+}
+
+#[test]
 fn a_lease_dies_when_the_session_goes_stale() {
     let mut world = leased();
     world.session(RANK, SessionOp::Stale, 0);

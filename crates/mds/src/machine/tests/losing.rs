@@ -234,3 +234,36 @@ fn what_comes_while_a_wreck_is_cleared_away_is_worth_nothing_in_the_next_session
     assert_eq!(world.sent(RANK).last().map(|message| message.tid), Some(tid.0), "there is a session");
     assert_eq!(world.client.caps(world.now, Ino(0x1000)), CapBits::NONE);
 }
+
+#[test]
+fn what_came_into_a_session_that_was_being_closed_is_not_listed_by_the_next() {
+    let mut world = World::open();
+    world.link(RANK, LinkNews::Reset);
+    world.ready(RANK);
+    world.accept(RANK);
+    let mut import = ClientCaps::new(CapOp::Import, Ino::ROOT);
+    import.cap_id = CapId(9);
+    import.caps = CapBits::STAT;
+    world.tell(RANK, &import, 0);
+    world.session(RANK, SessionOp::Close, 0);
+    assert_eq!(world.client.session_state(RANK), "closed");
+    world.ask(Call::LookupIno { ino: Ino(5), want: CapBits::PIN });
+    world.ready(RANK);
+    world.accept(RANK);
+    world.rank(RANK, MdsState::RECONNECT, 2);
+    world.ready(RANK);
+    let [reconnect] = &world.sent_of::<ClientReconnect>(RANK)[..] else { panic!("one message") };
+    assert_eq!(reconnect.caps.len(), 0, "it went with the session that it came in");
+}
+
+#[test]
+fn an_answer_to_a_question_ends_it_whatever_it_says_of_a_commit() {
+    let mut world = World::open();
+    let tid = world.ask(Call::GetAttr { target: Ino::ROOT.into(), want: CapBits::STAT });
+    world.answer(RANK, tid, 0, false, &Trace::default());
+    assert!(matches!(
+        &world.events()[..],
+        [Event::Answer { tid: answered, result: Ok(_), durability: Durability::Committed }] if *answered == tid
+    ));
+    assert_eq!(world.client.unfinished(), 0);
+}

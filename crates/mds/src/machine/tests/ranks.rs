@@ -289,3 +289,70 @@ fn a_session_that_was_opened_by_force_is_used() {
     world.accept(OTHER);
     assert_eq!(world.sent_of::<ClientRequest>(OTHER).len(), 1);
 }
+
+#[test]
+fn a_forward_that_counts_no_further_is_an_echo() {
+    let mut world = two();
+    let tid = world.ask(Call::Mkdir { entry: entry(Ino::ROOT, "a"), mode: 0o755 });
+    world.tell(RANK, &forward(OTHER, 1), tid.0);
+    world.ready(OTHER);
+    world.accept(OTHER);
+    world.sent(RANK);
+    world.tell(OTHER, &forward(RANK, 1), tid.0);
+    assert!(world.sent_of::<ClientRequest>(RANK).is_empty());
+    world.answer(OTHER, tid, 0, true, &Trace::default());
+    assert_eq!(world.client.unfinished(), 0, "it is still with the other rank");
+}
+
+#[test]
+fn a_map_of_an_epoch_that_is_known_says_nothing_new() {
+    let mut world = two();
+    let gid = world.map.up.remove(&RANK).unwrap();
+    world.map.info.remove(&gid);
+    world.tell_map();
+    assert_eq!(world.client.session_state(RANK), "open");
+}
+
+#[test]
+fn a_lease_is_taken_back_by_the_rank_that_gave_it() {
+    let mut world = two();
+    world.mkdir("a", 0x1000, true);
+    learn(&mut world, OTHER, &[]);
+    world.ask(Call::Mkdir { entry: entry(Ino::ROOT, "b"), mode: 0o755 });
+    world.ready(OTHER);
+    world.accept(OTHER);
+    world.sent(OTHER);
+    let mut drop_cover = ClientCaps::new(CapOp::Revoke, Ino::ROOT);
+    drop_cover.cap_id = CapId(1);
+    drop_cover.caps = CapBits::PIN;
+    world.tell(RANK, &drop_cover, 0);
+    let revoke = ClientLease::new(LeaseAction::Revoke, Ino::ROOT, "a".into(), 9);
+    world.tell(OTHER, &revoke, 0);
+    let [ack] = &world.sent_of::<ClientLease>(OTHER)[..] else { panic!("one answer") };
+    assert_eq!((ack.action, ack.seq), (LeaseAction::RevokeAck, 9));
+    let known = world.client.known_name(world.now, &entry(Ino::ROOT, "a"));
+    assert_eq!(known, KnownName::Taken(Ino(0x1000)));
+    world.tell(RANK, &revoke, 0);
+    assert_eq!(world.client.known_name(world.now, &entry(Ino::ROOT, "a")), KnownName::Unknown);
+}
+
+#[test]
+fn an_export_sets_nothing_back_that_its_import_has_told() {
+    let mut world = moving();
+    let tid = world.ask(Call::Mkdir { entry: entry(Ino::ROOT, "b"), mode: 0o755 });
+    world.tell(RANK, &forward(OTHER, 1), tid.0);
+    world.ready(OTHER);
+    world.accept(OTHER);
+    // It names another capability than the one that we have from the first rank, which stays until the export.
+    let mut told = import(CapBits::STAT);
+    told.peer.cap_id = CapId(7);
+    world.tell(OTHER, &told, 0);
+    world.tell(RANK, &export(), 0);
+    assert!(world.client.generations(RANK, Ino(0x1000)).is_none());
+    assert_eq!(world.client.caps(world.now, Ino(0x1000)), CapBits::STAT);
+    world.sent(OTHER);
+    world.client.forget(world.now, Ino(0x1000));
+    world.pass(Timing::default().release_delay);
+    let releases = world.sent_of::<ClientCapRelease>(OTHER);
+    assert_eq!(releases.last().map(|release| release.caps[0].issue_seq), Some(1), "that of the import");
+}

@@ -276,3 +276,53 @@ fn a_link_that_gives_up_is_dialled_again_after_a_pause() {
     world.pass(Duration::from_millis(1));
     assert_eq!(world.dialled.len(), 2);
 }
+
+#[test]
+fn after_a_reconnect_a_capability_counts_from_zero_again() {
+    let mut world = World::open();
+    world.mkdir("a", 0x1000, true);
+    restart(&mut world);
+    world.accept(RANK);
+    world.rank(RANK, MdsState::ACTIVE, 2);
+    world.sent(RANK);
+    world.client.watch(world.now, Ino(0x1000)).unwrap();
+    world.drain();
+    let [update] = &world.sent_of::<ClientCaps>(RANK)[..] else { panic!("one message") };
+    assert_eq!((update.seq, update.issue_seq, update.mseq), (0, 0, 0));
+    // With any other number the successor would not hear of it.
+    world.client.unwatch(world.now, Ino(0x1000));
+    world.client.forget(world.now, Ino(0x1000));
+    world.pass(Timing::default().release_delay);
+    let releases = world.sent_of::<ClientCapRelease>(RANK);
+    let [cap] = releases.last().unwrap().caps[..] else { panic!("one capability") };
+    assert_eq!((cap.ino, cap.issue_seq, cap.mseq), (Ino(0x1000), 0, 0));
+}
+
+#[test]
+fn an_fsync_after_a_reconnect_asks_the_successor_for_its_journal() {
+    let mut world = World::open();
+    world.mkdir("a", 0x1000, false);
+    world.client.fsync(Ino::ROOT).unwrap();
+    world.drain();
+    restart(&mut world);
+    world.accept(RANK);
+    world.sent(RANK);
+    world.client.fsync(Ino::ROOT).unwrap();
+    world.drain();
+    let asked: Vec<_> = world.sent_of::<ClientSession>(RANK).iter().map(|session| session.op).collect();
+    assert_eq!(asked, [SessionOp::RequestFlushMdLog]);
+}
+
+#[test]
+fn what_was_to_be_given_back_is_not_given_to_the_successor() {
+    let mut world = World::open();
+    world.mkdir("a", 0x1000, true);
+    world.client.forget(world.now, Ino(0x1000));
+    world.drain();
+    restart(&mut world);
+    world.accept(RANK);
+    let [reconnect] = &world.sent_of::<ClientReconnect>(RANK)[..] else { panic!("one message") };
+    assert!(!reconnect.caps.contains_key(&Ino(0x1000)), "what is not listed is gone");
+    world.pass(Timing::default().release_delay);
+    assert!(world.sent_of::<ClientCapRelease>(RANK).is_empty());
+}
