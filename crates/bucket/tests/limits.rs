@@ -39,16 +39,9 @@ fn a_forgotten_deletion_is_noted_on_the_disk_before_its_row_goes() {
     }
     assert!(disk.len() < rows + 20, "the front has gone");
     let again = Bucket::open(disk, limits, now(0), 2).unwrap();
-    let at = |seqno| Position {
-        branch,
-        seqno: Seqno(seqno),
-        snapshot_start: Seqno(seqno),
-        snapshot_end: Seqno(seqno),
-        ..Position::default()
-    };
-    let mut stream = again.stream(V, "late", at(2)).unwrap();
+    let mut stream = again.stream(V, "late", world::position(branch, 2)).unwrap();
     assert_eq!(stream.try_next().unwrap(), Some(Event::Rollback), "it would keep \"a\" for ever");
-    let mut stream = again.stream(V, "in time", at(3)).unwrap();
+    let mut stream = again.stream(V, "in time", world::position(branch, 3)).unwrap();
     assert!(matches!(stream.try_next().unwrap(), Some(Event::History(_))));
 }
 

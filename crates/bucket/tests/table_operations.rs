@@ -311,16 +311,9 @@ fn a_replica_that_missed_deletions_which_are_forgotten_starts_anew() {
         bucket.delete(V, now(0), key.as_bytes(), None).unwrap();
     }
     bucket.flush_all().unwrap();
-    let at = |seqno| Position {
-        branch,
-        seqno: Seqno(seqno),
-        snapshot_start: Seqno(seqno),
-        snapshot_end: Seqno(seqno),
-        ..Position::default()
-    };
-    let mut stream = bucket.stream(V, "late", at(3)).unwrap();
+    let mut stream = bucket.stream(V, "late", world::position(branch, 3)).unwrap();
     assert_eq!(stream.try_next().unwrap(), Some(Event::Rollback));
-    let mut stream = bucket.stream(V, "in time", at(4)).unwrap();
+    let mut stream = bucket.stream(V, "in time", world::position(branch, 4)).unwrap();
     assert!(matches!(stream.try_next().unwrap(), Some(Event::History(_))));
 }
 

@@ -11,7 +11,6 @@ use anyhow::{Context, Result, bail, ensure};
 use cuttlebone_bucket::engine::LogEngine;
 use cuttlebone_bucket::{Bucket, BucketLimits, Mode, Now, RunnerConfig, VbucketState};
 use cuttlebone_checkpoint::Item;
-use cuttlebone_http::message::{Event, LeaseTerms, RegisterRequest, TakeoverName, TokenRequest};
 use cuttlebone_http::update::{NAME, Step};
 use cuttlebone_http::{Client, ClientError};
 use cuttlebone_machine::{Entropy, SplitMix};
@@ -19,21 +18,13 @@ use tokio::time::Instant;
 
 mod running;
 
+use running::holder::hold;
 use running::{Running, rounds};
 
 /// The fence of an incarnation that is over as soon as this returns.
 async fn fence_of_one_that_died(client: &Client) -> Result<String> {
-    let request = RegisterRequest {
-        name: NAME.into(),
-        takeover: TakeoverName::Wait,
-        limit: Some(1),
-        lease: LeaseTerms::Response,
-    };
-    let mut owner = client.register(&request).await?;
-    let Event::Registered { epoch, .. } = owner.held(|_| {}).await? else { bail!("no registration") };
-    let request = TokenRequest { epoch: Some(epoch), slots: 1, wait: true, ..Default::default() };
-    let mut token = client.token(NAME, &request).await?;
-    let Event::Granted { fence, .. } = token.held(|_| {}).await? else { bail!("no token") };
+    let (held, fence) = hold(client, NAME).await?;
+    drop(held);
     Ok(fence)
 }
 

@@ -202,7 +202,7 @@ fn a_following_backup_is_less_than_two_seconds_behind() -> Result<()> {
         // Two seconds on a quiet machine; the limit here only tells a follower from one that sleeps.
         let key = format!("round-{round}/0");
         let get = ["store", "get", "--store", &store, "mon_config_key", &key];
-        Deadline::after(Duration::from_secs(10))
+        Deadline::after(Duration::from_secs(30))
             .wait_for(&key, || program().run(get).is_ok_and(|got| got.code == Some(0)).then_some(()))?;
     }
     assert_eq!(following.stop()?.code(), Some(0));

@@ -4,9 +4,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use cuttlebone_http::Client;
-use cuttlebone_http::message::{Event, LeaseTerms, RegisterRequest, TakeoverName, TokenRequest};
 use cuttlebone_testkit::{Cluster, Deadline};
 use serde_json::Value;
 
@@ -16,6 +15,7 @@ mod running;
 
 use browser::{Browser, View};
 use running::Running;
+use running::holder::hold;
 
 /// Every section, in its order.
 const SECTIONS: [&str; 8] =
@@ -64,18 +64,6 @@ fn open(browser: &mut Browser, node: &Running, view: View) -> Result<Value> {
         }
         before = after;
     }
-}
-
-/// A token, for as long as the answer lives.
-async fn hold(client: &Client) -> Result<impl Sized + use<>> {
-    let (takeover, lease) = (TakeoverName::Wait, LeaseTerms::Response);
-    let request = RegisterRequest { name: "backfill".into(), takeover, limit: Some(1), lease };
-    let mut owner = client.register(&request).await?;
-    let Event::Registered { epoch, .. } = owner.held(|_| {}).await? else { bail!("no registration") };
-    let request = TokenRequest { epoch: Some(epoch), slots: 1, wait: true, ..Default::default() };
-    let mut token = client.token("backfill", &request).await?;
-    token.held(|_| {}).await?;
-    Ok((owner, token))
 }
 
 /// Every section says what the JSON says.
@@ -143,7 +131,7 @@ fn the_page_of_a_node_can_be_read_by_everybody_and_is_true() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let (mut origin, mut replica) = busy(&cluster, dir.path())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let held = runtime.block_on(hold(&Client::new(origin.server().parse()?, None)))?;
+    let held = runtime.block_on(hold(&Client::new(origin.server().parse()?, None), "backfill"))?;
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("node-page");
     fs::create_dir_all(&folder)?;
     let mut browser = Browser::start()?;

@@ -4,14 +4,14 @@ use core::time::Duration;
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use cuttlebone_http::Client;
-use cuttlebone_http::message::{Event, LeaseTerms, RegisterRequest, TakeoverName, TokenRequest};
 use cuttlebone_testkit::Deadline;
 use rustix::process::Signal;
 
 mod running;
 
+use running::holder::hold;
 use running::{Running, program};
 
 const WITHIN: Duration = Duration::from_secs(30);
@@ -157,24 +157,8 @@ fn a_reload_changes_what_can_change_and_names_what_cannot() -> Result<()> {
 
     // What was changed counts: with the deadline that it started with, this would wait for an hour.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let _held = runtime.block_on(hold(&Client::new(node.server().parse()?, None)))?;
+    let _held = runtime.block_on(hold(&Client::new(node.server().parse()?, None), "work"))?;
     node.stop()
-}
-
-/// A token that its holder does not give back.
-async fn hold(client: &Client) -> Result<impl Sized + use<>> {
-    let request = RegisterRequest {
-        name: "work".into(),
-        takeover: TakeoverName::Wait,
-        limit: Some(1),
-        lease: LeaseTerms::Response,
-    };
-    let mut owner = client.register(&request).await?;
-    let Event::Registered { epoch, .. } = owner.held(|_| {}).await? else { bail!("no registration") };
-    let request = TokenRequest { epoch: Some(epoch), slots: 1, wait: true, ..Default::default() };
-    let mut token = client.token("work", &request).await?;
-    let Event::Granted { .. } = token.held(|_| {}).await? else { bail!("no token") };
-    Ok((owner, token))
 }
 
 #[test]
@@ -186,7 +170,7 @@ fn a_second_signal_ends_a_node_that_waits() -> Result<()> {
         [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::TERM), (Signal::TERM, Signal::INT)]
     {
         node.start()?;
-        let _held = runtime.block_on(hold(&Client::new(node.server().parse()?, None)))?;
+        let _held = runtime.block_on(hold(&Client::new(node.server().parse()?, None), "work"))?;
         node.signal(first)?;
         Deadline::after(WITHIN).wait_for("it waits for the token", || {
             (node.status().ok()?["node"]["detail"] == "draining tokens").then_some(())

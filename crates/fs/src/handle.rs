@@ -245,12 +245,32 @@ impl FileSystem {
     }
 
     /// One call and its answer.
+    ///
+    /// A server that is asked for a number which it has not in memory looks for it on disk with some operations only, of
+    /// 16.2.15 those of snapshots not among them. It always does if that is what it is asked for; then it is asked for the
+    /// other thing once more.
+    ///
+    /// Source: `ceph/ceph:src/mds/Server.cc`, `try_get_auth_inode`, `_try_open_ino`; seen in 16.2.15.
     pub(crate) async fn call(
         &self,
         op: &'static str,
         place: &Place,
         call: Call,
     ) -> Result<Box<Answer>, Error> {
+        let again = match self.call_once(op, place, call.clone()).await {
+            Err(error) if error.errno() == Some(Errno::ESTALE) => error,
+            answer => return answer,
+        };
+        let want = CapBits::PIN;
+        for ino in call.inodes().filter(|ino| *ino != Ino::ROOT) {
+            if self.call_once(op, place, Call::LookupIno { ino, want }).await.is_err() {
+                return Err(again);
+            }
+        }
+        self.call_once(op, place, call).await
+    }
+
+    async fn call_once(&self, op: &'static str, place: &Place, call: Call) -> Result<Box<Answer>, Error> {
         // Never closed, so this is only a matter of waiting.
         let _room = self.room.acquire().await;
         let (answer, outcome) = oneshot::channel();

@@ -9,6 +9,7 @@ mod handle;
 mod metadata;
 mod monitors;
 mod notice;
+mod numbers;
 mod ops;
 mod paging;
 mod place;

@@ -5,6 +5,8 @@ use cuttlebone_mds::{AttrChanges, Call, CapBits, Entry as NewEntry, Errno, Extra
 
 use crate::handle::refused;
 use crate::metadata::{Kind, PERMISSION_BITS};
+use crate::numbers::DEPTH_MAX;
+use crate::snapshots::whole_snapshot;
 use crate::vxattr::{Computed, computed};
 use crate::{Error, FileSystem, Metadata, Place, ReadDir};
 
@@ -52,18 +54,6 @@ impl FileSystem {
         };
         let metadata = self.target(op, &place, answer).await?;
         Ok((metadata.ino, metadata.kind))
-    }
-
-    /// The directory that an inode is in: that of its first name, if it has several. Of what was removed while somebody
-    /// holds it open, one of the server's own.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Failed`] with what the server says; `ESTALE` if the inode is gone.
-    pub async fn parent(&self, ino: Ino) -> Result<Ino, Error> {
-        let (op, place) = ("lookup parent", Place::from(ino));
-        let answer = self.call(op, &place, Call::LookupParent { ino }).await?;
-        answer.target.map(|dir| dir.ino).ok_or_else(|| refused(op, &place, Errno::ENOENT))
     }
 
     /// What is in a directory, with attributes, page by page as they are asked for.
@@ -119,7 +109,8 @@ impl FileSystem {
         self.call(op, &place, Call::Rmdir { entry }).await.map(drop)
     }
 
-    /// Gives something another name, atomically in place of what had that name.
+    /// Gives something another name, atomically in place of what had that name; or a snapshot, in the `.snap` of its
+    /// directory.
     ///
     /// # Errors
     ///
@@ -127,6 +118,11 @@ impl FileSystem {
     /// asked for.
     pub async fn rename(&self, from: impl Into<Place>, to: impl Into<Place>) -> Result<(), Error> {
         let (op, from, to) = ("rename", from.into(), to.into());
+        if let (Some((dir, old)), Some((other, new))) = (whole_snapshot(&from), whole_snapshot(&to))
+            && dir == other
+        {
+            return self.rename_snapshot(dir, old, new).await;
+        }
         let (old, new) = (self.entry(op, &from).await?, self.entry(op, &to).await?);
         if old.dir != new.dir && self.is_on_the_way(op, &from, &new).await? {
             return Err(refused(op, &from, Errno::ENOTEMPTY));
@@ -297,6 +293,3 @@ impl FileSystem {
         self.call(op, &place, Call::RemoveXattr { ino, name }).await.map(drop)
     }
 }
-
-/// Most directories above each other that are looked at: paths of Linux have at most half as many parts.
-const DEPTH_MAX: usize = 4096;

@@ -26,6 +26,13 @@ fn is_past(place: &Place) -> bool {
     place.parts().any(|part| part == SNAPSHOTS)
 }
 
+/// The directory and the name of the snapshot that a place is the whole of; `None` if it is not.
+pub(crate) fn whole_snapshot(place: &Place) -> Option<(Place, &[u8])> {
+    let (snapshots, name) = place.split()?;
+    let (dir, last) = snapshots.split()?;
+    (last == SNAPSHOTS && !is_past(&dir)).then_some((dir, name))
+}
+
 impl FileSystem {
     /// Where a place is among the snapshots; `None` if it is not.
     pub(crate) async fn past(&self, op: &'static str, place: &Place) -> Result<Option<Past>, Error> {
@@ -111,6 +118,24 @@ impl FileSystem {
         let (op, place) = ("rmsnap", dir.into());
         let snap = self.entry_in(op, &place, &place, name.as_ref()).await?;
         self.call(op, &place, Call::RemoveSnap { snap }).await.map(drop)
+    }
+
+    /// Gives a snapshot of a directory another name. [`rename`](Self::rename) within its `.snap` does the same.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with what the server says: `ENOENT` if there is no such snapshot of this very directory, `EEXIST`
+    /// if there is one of the new name, `EINVAL` for a name that begins with `_`, which are those of directories above.
+    pub async fn rename_snapshot(
+        &self,
+        dir: impl Into<Place>,
+        from: impl AsRef<[u8]>,
+        to: impl AsRef<[u8]>,
+    ) -> Result<(), Error> {
+        let (op, place) = ("renamesnap", dir.into());
+        let from = name_of(op, &place, from.as_ref())?;
+        let to = self.entry_in(op, &place, &place, to.as_ref()).await?;
+        self.call(op, &place, Call::RenameSnap { dir: to.dir, from, to: to.name }).await.map(drop)
     }
 
     /// Refuses a change among the snapshots, where a server that does not know of them would make it among the living.

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use cuttlebone_tokens::{Registration, Token};
 use futures::StreamExt;
+use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
@@ -151,7 +152,9 @@ impl Lines {
         let lines = futures::stream::unfold(receiver, |mut receiver: mpsc::Receiver<Event>| async move {
             receiver.recv().await.map(|event| (event, receiver))
         });
-        let body = Body::from_stream(lines.map(|event| Ok::<_, core::convert::Infallible>(line(&event))));
+        let body = Body::from_stream(
+            lines.map(|event| Ok::<_, core::convert::Infallible>(Bytes::from(line(&event)))),
+        );
         let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
         let fresh = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         (Self(sender), ([kind, fresh], body).into_response())
@@ -168,10 +171,11 @@ impl Lines {
     }
 }
 
-fn line(event: &Event) -> Bytes {
-    let mut line = serde_json::to_vec(event).unwrap_or_default();
+/// A line of a stream.
+pub(crate) fn line(row: &impl Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(row).expect("rows are plain records, which are always JSON");
     line.push(b'\n');
-    line.into()
+    line
 }
 
 /// A session that has got what it asked for.

@@ -13,6 +13,17 @@ impl Ino {
     pub const NONE: Self = Self(0);
     /// The root directory.
     pub const ROOT: Self = Self(1);
+
+    /// Whether it is one of the inodes that servers keep for themselves: the root of all snapshots, and each rank's own
+    /// directories, journals and what was removed and is still in use.
+    ///
+    /// No request is made of them: servers before 16.2.5 did not survive some.
+    ///
+    /// Source: `ceph/ceph:src/mds/mdstypes.h`, `MDS_IS_PRIVATE_INO`; `src/include/ceph_fs.h`,
+    /// `CEPH_INO_GLOBAL_SNAPREALM`; `ceph/ceph` pull request 40389.
+    pub const fn is_servers_own(self) -> bool {
+        matches!(self.0, 3 | 0x100..0x1000)
+    }
 }
 
 impl fmt::Display for Ino {

@@ -33,7 +33,7 @@ impl Entry {
     pub(crate) fn value(&self) -> Vec<u8> {
         let kind = kind_text(self.kind).to_owned();
         let value = Value { server: self.server.to_string(), kind, epoch: self.epoch.0 };
-        serde_json::to_vec(&value).unwrap_or_default()
+        serde_json::to_vec(&value).expect("a plain record is always JSON")
     }
 
     /// `None` for keys and values that something else has put there.

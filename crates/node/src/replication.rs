@@ -13,6 +13,7 @@ use cuttlebone_wire::{EntityAddr, Message};
 use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep_until};
 
 use crate::bound::{BACKFILL, Bound, Permit};
 use crate::builder::missing;
@@ -28,6 +29,8 @@ const PREFIX: &str = "cuttlebone.";
 const REPLICAS_MAX: usize = 16;
 /// For how many of them the disk is read at once, unless it is told otherwise.
 const BACKFILLS_MAX: u32 = 2;
+/// How long one of them may keep its turn without taking anything, unless it is told otherwise.
+const STUCK_AFTER: Duration = Duration::from_secs(10);
 /// How long a node that was dialled may take to greet.
 const GREET_WITHIN: Duration = Duration::from_secs(10);
 /// How long to wait before the next attempt, at first and at most.
@@ -35,16 +38,18 @@ const RETRY: core::ops::RangeInclusive<Duration> = Duration::from_millis(200)..=
 
 /// Serves the node's bucket to nodes that [`Follow`] it.
 ///
-/// A replica that needs what is no longer in memory holds a token of the name `backfill` while the disk is read for it.
+/// A replica that needs what is no longer in memory holds a token of the name `backfill` while the disk is read for it. One
+/// that hangs meanwhile gives its turn to the next, and gets in line again when it goes on.
 #[derive(Clone, Copy, Debug)]
 pub struct Replicas {
     limits: Limits,
     backfills_max: u32,
+    stuck_after: Duration,
 }
 
 impl Default for Replicas {
     fn default() -> Self {
-        Self { limits: Limits::default(), backfills_max: BACKFILLS_MAX }
+        Self { limits: Limits::default(), backfills_max: BACKFILLS_MAX, stuck_after: STUCK_AFTER }
     }
 }
 
@@ -64,6 +69,13 @@ impl Replicas {
     #[must_use]
     pub fn backfills_max(self, backfills_max: u32) -> Self {
         Self { backfills_max, ..self }
+    }
+
+    /// How long a replica for which the disk is read may leave everything unapplied that was sent to it, before another one
+    /// has its turn. Default 10 s.
+    #[must_use]
+    pub fn stuck_after(self, stuck_after: Duration) -> Self {
+        Self { stuck_after, ..self }
     }
 }
 
@@ -95,12 +107,12 @@ impl Sink for Replicas {
                     tracing::warn!(part = ground.part(), limit = REPLICAS_MAX, "too many replicas");
                     continue;
                 };
-                let (ground, bucket, limits) = (ground.clone(), bucket.clone(), self.limits);
+                let (ground, bucket, knobs) = (ground.clone(), bucket.clone(), *self);
                 let backfills = Arc::clone(&backfills);
                 // On a thread that may wait: what is no longer in memory is read from the disk.
                 let runtime = Handle::current();
                 tokio::task::spawn_blocking(move || {
-                    runtime.block_on(serve(guest, bucket, limits, &backfills, &ground));
+                    runtime.block_on(serve(guest, bucket, knobs, &backfills, &ground));
                     drop(place);
                 });
             }
@@ -109,7 +121,7 @@ impl Sink for Replicas {
 }
 
 /// One replica, until its link is closed or the node stops.
-async fn serve(guest: Guest, bucket: NodeBucket, limits: Limits, backfills: &Bound, ground: &Ground) {
+async fn serve(guest: Guest, bucket: NodeBucket, knobs: Replicas, backfills: &Bound, ground: &Ground) {
     let Guest { ready, connection } = guest;
     let replica =
         ready.peer_name.map_or_else(String::new, |name| name.id[PREFIX.len().min(name.id.len())..].into());
@@ -122,24 +134,39 @@ async fn serve(guest: Guest, bucket: NodeBucket, limits: Limits, backfills: &Bou
         purpose: "replication".into(),
         age_ms: 0,
     });
-    let mut producer = Producer::new(bucket, &replica, limits);
+    let mut producer = Producer::new(bucket, &replica, knobs.limits);
     let (outbox, mut inbox) = connection.split();
     let mut next: Option<Message> = None;
     let mut turn = BackfillTurn::default();
+    let mut moved = Instant::now();
     let why = loop {
         turn.is_needed(producer.is_backfill(), backfills);
+        let is_waited_for = next.is_some() || producer.windows().any(|(_, bytes)| bytes > 0);
         tokio::select! {
             message = poll_fn(|cx| producer.poll_message(cx)), if next.is_none() && turn.has_come() => {
                 next = Some(message);
             }
-            over = turn.changed() => if let Err(why) = over { break Some(why) },
+            over = turn.changed() => match over {
+                Ok(()) => moved = Instant::now(),
+                Err(why) => break Some(why),
+            },
+            () = sleep_until(moved + knobs.stuck_after), if turn.is_held() && is_waited_for => {
+                tracing::warn!(part = ground.part(), replica, "a replica takes nothing; its turn goes to the next");
+                turn = BackfillTurn::Lapsed;
+            }
             // A clone shares the bytes; dropped half-way, nothing of it is sent, and it is tried again.
             sent = outbox.send(next.clone().unwrap_or_default()), if next.is_some() => match sent {
-                Ok(()) => next = None,
+                Ok(()) => {
+                    next = None;
+                    moved = Instant::now();
+                    turn.goes_on();
+                }
                 Err(_) => break None,
             },
             event = inbox.recv() => match event {
                 Some(Event::Message(message)) if message.kind == KIND => {
+                    moved = Instant::now();
+                    turn.goes_on();
                     if let Err(error) = producer.handle(&message) {
                         break Some(chain(&error));
                     }
@@ -162,25 +189,38 @@ enum BackfillTurn<'a> {
     Waiting(BoxFuture<'a, Result<Permit, Error>>),
     /// With what ends when it is taken back.
     Held(#[expect(dead_code, reason = "held until it is dropped")] Permit, BoxFuture<'static, ()>),
+    /// Given back since the replica hangs. What was sent to it is still to be taken, so it is heard of when it goes on.
+    Lapsed,
 }
 
 impl<'a> BackfillTurn<'a> {
     fn is_needed(&mut self, is_needed: bool, backfills: &'a Bound) {
         match self {
             Self::NotNeeded if is_needed => *self = Self::Waiting(Box::pin(backfills.permit())),
-            Self::Waiting(_) | Self::Held(..) if !is_needed => *self = Self::NotNeeded,
+            Self::Waiting(_) | Self::Held(..) | Self::Lapsed if !is_needed => *self = Self::NotNeeded,
             _ => {}
         }
     }
 
     const fn has_come(&self) -> bool {
-        !matches!(self, Self::Waiting(_))
+        !matches!(self, Self::Waiting(_) | Self::Lapsed)
+    }
+
+    const fn is_held(&self) -> bool {
+        matches!(self, Self::Held(..))
+    }
+
+    /// The replica has moved: if it had lost its turn, it stands in line again.
+    fn goes_on(&mut self) {
+        if matches!(self, Self::Lapsed) {
+            *self = Self::NotNeeded;
+        }
     }
 
     /// Ends when it has come, or with the reason why the replica has to go. Cancel safe.
     async fn changed(&mut self) -> Result<(), String> {
         match self {
-            Self::NotNeeded => core::future::pending().await,
+            Self::NotNeeded | Self::Lapsed => core::future::pending().await,
             Self::Waiting(permit) => {
                 let permit = permit.await.map_err(|error| chain(&error))?;
                 let fenced = permit.fenced();
@@ -279,7 +319,7 @@ impl Follow {
 async fn converse(connection: Connection, consumer: &mut Consumer<NodeDisk>, ground: &Ground) -> Error {
     let (outbox, mut inbox) = connection.split();
     let clock = ground.clock();
-    let greet_by = tokio::time::Instant::now() + GREET_WITHIN;
+    let greet_by = Instant::now() + GREET_WITHIN;
     let mut next: Option<Message> = None;
     loop {
         if next.is_none() {
@@ -305,7 +345,7 @@ async fn converse(connection: Connection, consumer: &mut Consumer<NodeDisk>, gro
                 Some(Event::Closed(Ok(()))) | None => return Error::LinkClosed,
             },
             () = until(&clock, wake) => consumer.handle_timeout(ground.now()),
-            () = tokio::time::sleep_until(greet_by), if !consumer.is_greeted() => {
+            () = sleep_until(greet_by), if !consumer.is_greeted() => {
                 return Error::NoAnswer { what: "greeting of a node", after: GREET_WITHIN };
             }
         };

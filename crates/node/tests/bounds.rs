@@ -17,10 +17,11 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 const V: u16 = 0;
+const NEVER: Duration = Duration::from_secs(3600);
 const ITEMS: usize = 3000;
 /// With so many bytes each, the items are more than may be on their way to a replica.
 const VALUE_BYTES: usize = 8192;
-const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Live {
     bucket: NodeBucket,
@@ -41,8 +42,8 @@ impl Live {
     }
 
     /// Serves replicas, one backfill at a time.
-    async fn origin(bucket: NodeBucket, registry: &Registry) -> (Self, SocketAddr) {
-        let sink = Replicas::new().backfills_max(1);
+    async fn origin(bucket: NodeBucket, registry: &Registry, stuck_after: Duration) -> (Self, SocketAddr) {
+        let sink = Replicas::new().backfills_max(1).stuck_after(stuck_after);
         let listen = ([127, 0, 0, 1], 0).into();
         let origin = Self::start(bucket, |node| node.listen(listen).sink(sink).tokens(registry.clone()));
         until("it listens", || origin.handle.listening().is_some()).await;
@@ -94,6 +95,14 @@ fn full(dir: &Path) -> NodeBucket {
     open(dir, BucketLimits::default())
 }
 
+/// A bucket whose disk does not take anything, and which has little memory.
+fn stuck(dir: &Path) -> NodeBucket {
+    let log = Limits { memory_max: 4 << 20, checkpoint_bytes_max: 1 << 20, ..Limits::default() };
+    let bucket = open(dir, BucketLimits { log, ..BucketLimits::default() });
+    bucket.pause();
+    bucket
+}
+
 fn backfill(registry: &Registry) -> Option<View> {
     registry.lookup("backfill", 8)
 }
@@ -103,13 +112,8 @@ async fn one_replica_after_the_other_is_served_from_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     let registry = Registry::new(Config::default(), TokioClock::new());
-    let (origin, address) = Live::origin(full(&path("origin")), &registry).await;
-
-    // The first one has a disk that does not take anything, and little memory.
-    let log = Limits { memory_max: 4 << 20, checkpoint_bytes_max: 1 << 20, ..Limits::default() };
-    let stuck = open(&path("stuck"), BucketLimits { log, ..BucketLimits::default() });
-    stuck.pause();
-    let first = Live::follower(stuck, "first", address);
+    let (origin, address) = Live::origin(full(&path("origin")), &registry, NEVER).await;
+    let first = Live::follower(stuck(&path("stuck")), "first", address);
     until("the first one has a part", || first.items() > 0).await;
     let second = Live::follower(open(&path("second"), BucketLimits::default()), "second", address);
     until("the second one waits", || backfill(&registry).is_some_and(|view| view.waiting == 1)).await;
@@ -133,11 +137,35 @@ async fn one_replica_after_the_other_is_served_from_the_disk() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_hangs_loses_its_turn_and_goes_on_when_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let registry = Registry::new(Config::default(), TokioClock::new());
+    let soon = Duration::from_millis(300);
+    let (origin, address) = Live::origin(full(&path("origin")), &registry, soon).await;
+    let first = Live::follower(stuck(&path("stuck")), "first", address);
+    until("the first one has a part", || first.items() > 0).await;
+    let second = Live::follower(open(&path("second"), BucketLimits::default()), "second", address);
+    until("the second one has everything", || second.items() == ITEMS && second.is_current()).await;
+    assert!(first.items() < ITEMS && !first.is_current());
+    first.bucket.resume();
+    until("the first one has everything", || first.items() == ITEMS && first.is_current()).await;
+    until("nobody holds or waits", || {
+        backfill(&registry).is_some_and(|view| view.outstanding == 0 && view.waiting == 0)
+    })
+    .await;
+    for live in [first, second, origin] {
+        live.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_comes_while_a_node_waits_for_its_tokens_is_turned_away() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     let registry = Registry::new(Config::default(), TokioClock::new());
-    let (origin, address) = Live::origin(open(&path("origin"), BucketLimits::default()), &registry).await;
+    let empty = open(&path("origin"), BucketLimits::default());
+    let (origin, address) = Live::origin(empty, &registry, NEVER).await;
     origin.bucket.create(V, Now::default(), VbucketState::Active).unwrap();
     let before = Live::follower(open(&path("before"), BucketLimits::default()), "before", address);
     until("the first replica follows", || before.is_current()).await;

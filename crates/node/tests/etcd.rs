@@ -15,7 +15,7 @@ use cuttlebone_mounttable_etcd::EtcdNamespace;
 use cuttlebone_node::config::Config;
 use tokio::sync::oneshot;
 
-const PATIENCE: Duration = Duration::from_secs(9);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Ended by its process id with its test.
 struct Etcd {

@@ -55,7 +55,7 @@ pub(crate) fn run<S: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<I
 }
 
 /// How long a daemon may take to answer on its admin socket.
-const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest answer that is believed, in bytes.
 const ADMIN_BYTES_MAX: u32 = 64 * 1024 * 1024;
 

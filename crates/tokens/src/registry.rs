@@ -283,7 +283,7 @@ impl Registry {
         Watchdog::new(Arc::clone(self.shared()))
     }
 
-    /// From now on nobody can register any more, which fails with [`RegisterError::Closed`]. Whoever has registered goes
+    /// From now on nobody can register or reclaim any more, which fails with `Closed`. Whoever has registered goes
     /// on, and whoever stands in line stays there. For embedders that wait for the last tokens before they end.
     pub fn seal(&self) {
         lock(&self.shared().map).sealed = true;

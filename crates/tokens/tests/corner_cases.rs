@@ -470,3 +470,20 @@ impl cuttlebone_tokens::name::Source for Counting {
         Seq(self.0.replace(self.0.get() + 1) + 1)
     }
 }
+
+#[test]
+fn after_a_seal_whoever_is_in_goes_on_and_nobody_else_comes_in() {
+    let (registry, _) = registry(1);
+    let registration = register(&registry, "n", A);
+    let token = now(registration.acquire()).unwrap();
+    let mut line = registration.acquire();
+    assert_pending(&mut line);
+    registry.seal();
+    assert_eq!(now(registry.register("n", B, Takeover::Wait)).unwrap_err(), RegisterError::Closed);
+    assert_eq!(now(registry.register("other", B, Takeover::Preempt)).unwrap_err(), RegisterError::Closed);
+    drop(token);
+    let token = ready(&mut line).unwrap();
+    assert!(token.fenced().now_or_never().is_none());
+    drop(token);
+    drop(now(registration.acquire()).unwrap());
+}

@@ -6,9 +6,9 @@ use core::time::Duration;
 
 use cuttlebone_bucket::engine::MemoryEngine;
 use cuttlebone_bucket::{
-    Bucket, BucketLimits, Error, Event, Mode, Now, ReplicationStream, Stored, VbucketState,
+    Bucket, BucketLimits, Error, Event, Mode, Now, Position, ReplicationStream, Stored, VbucketState,
 };
-use cuttlebone_checkpoint::{Item, Limits};
+use cuttlebone_checkpoint::{Item, Limits, Seqno};
 use cuttlebone_machine::Instant;
 
 /// The vbucket of most tests.
@@ -17,6 +17,12 @@ pub(crate) const V: u16 = 0;
 /// Seconds since 1970, and as many since the start.
 pub(crate) fn now(unix: u32) -> Now {
     Now { at: Instant::ZERO + Duration::from_secs(unix.into()), unix }
+}
+
+/// Where a replica is that has everything of a branch up to a change, and nothing after it.
+pub(crate) fn position(branch: u64, seqno: u64) -> Position {
+    let seqno = Seqno(seqno);
+    Position { branch, seqno, snapshot_start: seqno, snapshot_end: seqno, ..Position::default() }
 }
 
 pub(crate) struct World {

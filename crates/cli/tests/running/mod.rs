@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 pub(crate) mod follower;
+pub(crate) mod holder;
 pub(crate) mod three;
 
 const WITHIN: Duration = Duration::from_secs(60);

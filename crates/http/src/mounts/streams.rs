@@ -11,11 +11,11 @@ use bytes::Bytes;
 use cuttlebone_mounttable::{Lagged, Name, Pattern, Principal, SharedTable, Watch, Watched};
 use futures::future::ready;
 use futures::stream::{self, Stream, StreamExt};
-use serde::Serialize;
 use tokio::time::timeout;
 
 use super::message::{FoundRow, WatchLine};
 use crate::problem::Refusal;
+use crate::session::line;
 
 /// Lines that are written in one piece, where they come faster than they are sent.
 const LINES_AT_ONCE: usize = 64;
@@ -62,12 +62,6 @@ fn told(item: Option<Result<Watched, Lagged>>, base: &Name) -> WatchLine {
         Some(Err(lagged)) => WatchLine::Lagged { oldest: lagged.oldest.0, newest: lagged.newest.0 },
         None => WatchLine::Alive,
     }
-}
-
-fn line(row: &impl Serialize) -> Vec<u8> {
-    let mut line = serde_json::to_vec(row).unwrap_or_default();
-    line.push(b'\n');
-    line
 }
 
 /// An answer of lines, those that are ready together in one piece.

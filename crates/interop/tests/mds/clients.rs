@@ -117,6 +117,9 @@ async fn done_by_us(fs: &FileSystem, op: &Op) -> Result<Value, Error> {
         }
         Op::MakeSnapshot(path, name) => fs.make_snapshot(path, name).await.map(|()| Value::Null)?,
         Op::RemoveSnapshot(path, name) => fs.remove_snapshot(path, name).await.map(|()| Value::Null)?,
+        Op::RenameSnapshot(path, from, to) => {
+            fs.rename_snapshot(path, from, to).await.map(|()| Value::Null)?
+        }
         Op::Snapshots(path) => {
             let all = fs.snapshots(path).await?;
             // Those of directories above have names that begin with this.
@@ -186,6 +189,10 @@ pub(crate) fn theirs(second: &mut SecondClient, op: &Op) -> Result<Outcome> {
         },
         Op::MakeSnapshot(path, name) => nothing(call("mksnap", &[json!(path), json!(name)])?),
         Op::RemoveSnapshot(path, name) => nothing(call("rmsnap", &[json!(path), json!(name)])?),
+        Op::RenameSnapshot(path, from, to) => nothing(call(
+            "rename",
+            &[json!(format!("{path}/.snap/{from}")), json!(format!("{path}/.snap/{to}"))],
+        )?),
         Op::Snapshots(path) => call("lssnap", &[json!(path)])?,
         Op::ReadLink(path) => call("readlink", &[json!(path)])?,
         Op::Stat(path) => call("stat", &[json!(path)])?.map(shown_by_second),

@@ -9,6 +9,7 @@ mod durable;
 mod failover;
 mod late;
 mod model;
+mod numbers;
 mod op;
 mod operations;
 mod random;

@@ -136,6 +136,17 @@ impl Tree {
                 let fresh = self.dir_at(path)?.snapshots.insert(name);
                 if fresh { Ok(Value::Null) } else { Err(EEXIST) }
             }
+            Op::RenameSnapshot(path, from, to) => {
+                let snapshots = &mut self.dir_at(path)?.snapshots;
+                if !snapshots.contains(from) {
+                    return Err(ENOENT);
+                }
+                if !snapshots.insert(to) {
+                    return Err(EEXIST);
+                }
+                snapshots.remove(from);
+                Ok(Value::Null)
+            }
             Op::RemoveSnapshot(path, name) => {
                 let found = self.dir_at(path)?.snapshots.remove(name);
                 if found { Ok(Value::Null) } else { Err(ENOENT) }

@@ -46,6 +46,7 @@ pub(crate) enum Op {
     Count(String, &'static str),
     MakeSnapshot(String, &'static str),
     RemoveSnapshot(String, &'static str),
+    RenameSnapshot(String, &'static str, &'static str),
     Snapshots(String),
     Stat(String),
     ReadDir(String),
@@ -106,6 +107,7 @@ impl Op {
             Self::Count(..) => "getxattr count",
             Self::MakeSnapshot(..) => "mksnap",
             Self::RemoveSnapshot(..) => "rmsnap",
+            Self::RenameSnapshot(..) => "renamesnap",
             Self::Snapshots(_) => "lssnap",
             Self::Stat(_) => "lookup",
             Self::ReadDir(_) => "readdir",
@@ -117,10 +119,10 @@ impl Op {
 /// Every operation with the answers that there are to see of it; 0 is success, which each has to have with both
 /// clients, but for `rmsnap`, which is left to us.
 ///
-/// The operations of the protocol that are not in here, and where they are shown: `getattr`, `lookupparent`, `getvxattr`,
-/// links that go round, and what is only compared when it has settled (recursive sums, quotas, pins, `statfs`) in
-/// `operations`. `lookupino`, `lookupname`, `open`, `create`, locks and `renamesnap`, which `cuttlebone-fs` has no call for,
-/// are in no test against a server.
+/// The operations of the protocol that are not in here, and where they are shown: `getattr`, `getvxattr`, links that go
+/// round, and what is only compared when it has settled (recursive sums, quotas, pins, `statfs`) in `operations`;
+/// `lookupino`, `lookupparent` and `lookupname` in `numbers`. `open`, `create` and locks, which `cuttlebone-fs` has no call
+/// for, are in no test against a server.
 pub(crate) const EXPECTED: &[(&str, &[i32])] = &[
     ("mkdir", &[0, ENOENT, EEXIST, ENOTDIR, ENAMETOOLONG]),
     ("mknod", &[0, ENOENT, EEXIST, ENOTDIR, ENAMETOOLONG]),
@@ -142,6 +144,7 @@ pub(crate) const EXPECTED: &[(&str, &[i32])] = &[
     ("getxattr count", &[0, ENOENT]),
     ("mksnap", &[0, ENOENT, EEXIST]),
     ("rmsnap", &[0, ENOENT]),
+    ("renamesnap", &[0, ENOENT, EEXIST]),
     ("lssnap", &[0, ENOENT]),
     ("lookup", &[0, ENOENT, ENOTDIR, ENAMETOOLONG]),
     ("readdir", &[0, ENOENT, ENOTDIR]),

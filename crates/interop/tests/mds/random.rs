@@ -85,9 +85,10 @@ fn op(chance: &mut SplitMix) -> Op {
         33 => {
             Op::Count(path(chance), pick(chance, &["ceph.dir.entries", "ceph.dir.files", "ceph.dir.subdirs"]))
         }
-        34 | 35 => match chance.below(5) {
+        34 | 35 => match chance.below(9) {
             0 | 1 => Op::RemoveSnapshot(path(chance), snapshot(chance)),
             2 => Op::Snapshots(path(chance)),
+            3..5 => Op::RenameSnapshot(path(chance), snapshot(chance), snapshot(chance)),
             _ => Op::MakeSnapshot(path(chance), snapshot(chance)),
         },
         36 => Op::ReadLink(path(chance)),
@@ -127,6 +128,7 @@ fn who(op: &Op, tree: &Tree) -> Who {
         Op::Count(path, _)
         | Op::MakeSnapshot(path, _)
         | Op::RemoveSnapshot(path, _)
+        | Op::RenameSnapshot(path, ..)
         | Op::Snapshots(path) => kind(path).is_none_or(|kind| kind == "dir"),
         _ => true,
     };
@@ -134,7 +136,7 @@ fn who(op: &Op, tree: &Tree) -> Who {
         _ if !is_comparable => Who::Nobody,
         // Ceph's library can sleep for ever after a rename that failed, with every answer of the server in its hands; and
         // it does ask for what a server waits for itself over. So what fails is ours.
-        Err(_) if matches!(op, Op::Rename(..)) => Who::Us,
+        Err(_) if matches!(op, Op::Rename(..) | Op::RenameSnapshot(..)) => Who::Us,
         // It keeps a reference to the name of a snapshot for ever, and may not be able to unmount any more.
         _ if matches!(op, Op::RemoveSnapshot(..)) => Who::Us,
         // It asks for names that are too long, and the server makes them.

@@ -60,3 +60,67 @@ async fn a_snapshot_shows_what_was_there_and_cannot_be_changed() -> Result<()> {
     fs.remove_snapshot("/d", "one").await?;
     finish(&cluster, fs, Some(second)).await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_gets_another_name_by_either_client_and_errors_agree() -> Result<()> {
+    let (cluster, fs) = mounted(ONE).await?;
+    let mut second = blocking(|| cluster.second_client())?;
+    fs.mkdir("/d", 0o755).await?;
+    fs.mkdir("/d/e", 0o755).await?;
+    fs.create("/d/e/f", 0o640).await?;
+    let other = fs.create("/file", 0o640).await?.ino;
+    fs.make_snapshot("/d", "one").await?;
+    fs.make_snapshot("/d", "two").await?;
+    let before = fs.stat("/d/.snap/one").await?.snap;
+    fs.unlink("/d/e/f").await?;
+
+    // Ours, seen by the other.
+    fs.rename_snapshot("/d", "one", "first").await?;
+    assert_eq!(blocking(|| second.ok("lssnap", &[json!("/d")]))?, json!(["first", "two"]));
+    assert_eq!(fs.stat("/d/.snap/first").await?.snap, before, "it is the same snapshot");
+    assert_eq!(errno(fs.stat("/d/.snap/one").await), Some(Errno::ENOENT));
+    let theirs = blocking(|| second.ok("stat", &[json!("/d/.snap/first/e/f")]))?;
+    assert_eq!(as_second(&fs.stat("/d/.snap/first/e/f").await?), theirs);
+    // By its path, as the other client has it.
+    fs.rename("/d/.snap/first", "/d/.snap/1st").await?;
+
+    // What is refused is refused to both, with the same words.
+    let long = "x".repeat(256);
+    let cases = [
+        ("/d", "none", "new", Errno::ENOENT),
+        ("/d", "none", "two", Errno::ENOENT),
+        ("/d", "1st", "two", Errno::EEXIST),
+        ("/d", "1st", "1st", Errno::EEXIST),
+        ("/d", "1st", "_new", Errno::EINVAL),
+        ("/d", "_1st_1", "new", Errno::EINVAL),
+        ("/d/e", "1st", "new", Errno::ENOENT),
+        ("/d", "1st", &long, Errno::ENAMETOOLONG),
+        ("/d", "1st", "a/b", Errno::EINVAL),
+        ("/d", "1st", "", Errno::EINVAL),
+        ("/d", "1st", ".snap", Errno::EROFS),
+        ("/none", "1st", "new", Errno::ENOENT),
+        ("/file", "1st", "new", Errno::ENOTDIR),
+    ];
+    for (dir, from, to, expected) in cases {
+        assert_eq!(errno(fs.rename_snapshot(dir, from, to).await), Some(expected), "{dir}: {from} to {to}");
+    }
+    assert_eq!(errno(fs.rename_snapshot(other, "1st", "new").await), Some(Errno::ENOTDIR));
+    assert_eq!(errno(fs.rename("/d/.snap/1st", "/d/e/.snap/1st").await), Some(Errno::EROFS));
+    for (from, to, expected) in [
+        ("/d/.snap/none", "/d/.snap/new", Errno::ENOENT),
+        ("/d/.snap/1st", "/d/.snap/two", Errno::EEXIST),
+        ("/d/.snap/1st", "/d/.snap/_new", Errno::EINVAL),
+        ("/d/.snap/1st", "/d/e/.snap/1st", Errno::EROFS),
+    ] {
+        let theirs = blocking(|| second.call("rename", &[json!(from), json!(to)]))?;
+        assert_eq!(theirs, Err(expected.0), "{from} to {to}");
+    }
+
+    // The other's, seen by us.
+    blocking(|| second.ok("rename", &[json!("/d/.snap/two"), json!("/d/.snap/second")]))?;
+    let names = fs.snapshots("/d").await?.into_iter().map(|snapshot| snapshot.name);
+    assert_eq!(names.collect::<Vec<_>>(), ["1st", "second"]);
+    fs.remove_snapshot("/d", "1st").await?;
+    fs.remove_snapshot("/d", "second").await?;
+    finish(&cluster, fs, Some(second)).await
+}

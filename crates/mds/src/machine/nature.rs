@@ -155,6 +155,20 @@ impl Call {
         }
     }
 
+    /// The inodes that it names by their numbers.
+    pub fn inodes(&self) -> impl Iterator<Item = Ino> {
+        let aim = match self.aim() {
+            Aim::Inode(ino) | Aim::Name(ino, _) | Aim::Fragment(ino, _) => ino,
+        };
+        let other = match self {
+            Self::Rename { from, .. } => Some(from.dir),
+            Self::Link { target, .. } => Some(*target),
+            Self::LookupName { dir, .. } => Some(*dir),
+            _ => None,
+        };
+        core::iter::once(aim).chain(other)
+    }
+
     pub(super) const fn ask(&self) -> Ask {
         match self {
             Self::ReadDir { .. } | Self::Open { .. } => Ask::Authority,

@@ -11,7 +11,7 @@ impl Client {
     /// the server told last. So does every other client.
     ///
     /// Source: `torvalds/linux:fs/ceph/quota.c`, `check_quota_exceeded`, and who calls it; `fs/ceph/dir.c`, `ceph_rename`.
-    pub(super) fn refusal(&self, call: &Call) -> Option<Error> {
+    pub(super) fn over_quota(&self, call: &Call) -> Option<Error> {
         let errno = match call {
             Call::Rename { from, to } if from.dir != to.dir => {
                 let (from, to) = (self.quota_root(from.dir)?, self.quota_root(to.dir)?);

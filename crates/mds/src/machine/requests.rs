@@ -95,6 +95,14 @@ impl Client {
         Ok(tid)
     }
 
+    /// Why a call is answered without asking.
+    fn refusal(&self, call: &Call) -> Option<Error> {
+        if call.inodes().any(Ino::is_servers_own) {
+            return Some(Error::Refused(Errno::ESTALE));
+        }
+        self.over_quota(call)
+    }
+
     /// Says that nobody waits for the answer of a request any more. One that was not sent is not sent; one that was
     /// goes on, since the server may have done it, and its events still come.
     ///

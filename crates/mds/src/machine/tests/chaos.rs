@@ -84,7 +84,10 @@ impl Chaos {
     }
 
     fn ino(&mut self) -> Ino {
-        Ino(1 + self.below(INOS))
+        match self.below(INOS) {
+            0 => Ino::ROOT,
+            other => Ino(0x1000 + other),
+        }
     }
 
     fn bits(&mut self) -> CapBits {

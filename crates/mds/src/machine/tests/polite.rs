@@ -39,7 +39,7 @@ fn no_more_is_in_flight_than_the_window_admits() {
     let mut world = World::open_with(Config { limits, ..Config::default() });
     let first = world.ask(Call::LookupIno { ino: Ino(5), want: CapBits::PIN });
     for ino in 0..20 {
-        world.ask(Call::LookupIno { ino: Ino(ino), want: CapBits::PIN });
+        world.ask(Call::LookupIno { ino: Ino(0x1000 + ino), want: CapBits::PIN });
     }
     let window = world.client.window(RANK);
     assert_eq!(world.sent(RANK).len(), window);
@@ -103,6 +103,30 @@ fn what_a_server_would_not_take_well_is_refused() {
     check(Call::RemoveXattr { ino: Ino::ROOT, name: "".into() });
     check(Call::GetVxattr { ino: Ino::ROOT, name: "a\0b".into() });
     check(Call::SetAttr { ino: Ino::ROOT, changes: AttrChanges::default() });
+}
+
+#[test]
+fn what_servers_keep_for_themselves_is_not_asked_for() {
+    let mut world = World::open();
+    for ino in [0x3, 0x100, 0x200, 0x600, 0xfff].map(Ino) {
+        let from = entry(ino, "a");
+        for call in [
+            Call::GetAttr { target: ino.into(), want: CapBits::STAT },
+            Call::LookupIno { ino, want: CapBits::STAT },
+            Call::LookupParent { ino },
+            Call::LookupName { ino: Ino(0x1000), dir: ino },
+            Call::Mkdir { entry: entry(ino, "a"), mode: 0o755 },
+            Call::Rename { from, to: entry(Ino::ROOT, "a") },
+            Call::Link { entry: entry(Ino::ROOT, "a"), target: ino },
+        ] {
+            world.ask(call);
+        }
+    }
+    assert!(world.sent(RANK).is_empty());
+    let stale = Err(Error::Refused(Errno::ESTALE));
+    assert!(
+        world.events().iter().all(|event| matches!(event, Event::Answer { result, .. } if *result == stale))
+    );
 }
 
 #[test]
