@@ -17,11 +17,12 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::{Sleep, sleep_until};
 
 use crate::fair::{Fair, LaneId};
+use crate::holds::{Closing, Hold, Holds};
 use crate::monitors::Heard;
 use crate::{FsConfig, Notice};
 
-/// What a metadata server made of a call.
-pub(crate) type Outcome = Result<Box<Answer>, cuttlebone_mds::Error>;
+/// What a metadata server made of a call, and what keeps the file open if it has opened one.
+pub(crate) type Outcome = Result<(Box<Answer>, Option<Hold>), cuttlebone_mds::Error>;
 
 /// What a handle asks the engine for. Whoever stops waiting drops the other end.
 #[derive(Debug)]
@@ -62,7 +63,9 @@ pub(crate) struct Engine {
     heard: mpsc::Receiver<Heard>,
     orders: mpsc::Receiver<Order>,
     queue: Fair<(Call, oneshot::Sender<Outcome>)>,
-    calls: HashMap<Tid, oneshot::Sender<Outcome>>,
+    calls: HashMap<Tid, Asked>,
+    holds: Holds,
+    closings: mpsc::UnboundedReceiver<Closing>,
     syncs: BTreeMap<SyncId, oneshot::Sender<Result<(), cuttlebone_mds::Error>>>,
     watches: Vec<Watch>,
     notices: broadcast::Sender<Notice>,
@@ -84,6 +87,14 @@ struct Link {
     waiting: VecDeque<Message>,
 }
 
+/// Who waits for the answer to a call.
+#[derive(Debug)]
+struct Asked {
+    /// Whether the call opens a file.
+    opens: bool,
+    answer: oneshot::Sender<Outcome>,
+}
+
 #[derive(Debug)]
 struct Watch {
     inos: Vec<Ino>,
@@ -95,6 +106,7 @@ enum Happened {
     Link(LinkId, Option<LinkEvent>),
     Heard(Option<Heard>),
     Order(Option<Order>),
+    Closing(Option<Closing>),
     Room,
     Deadline,
 }
@@ -109,6 +121,7 @@ impl Engine {
         orders: mpsc::Receiver<Order>,
         notices: broadcast::Sender<Notice>,
     ) -> Self {
+        let (holds, closings) = Holds::new();
         Self {
             config,
             nonce,
@@ -120,6 +133,8 @@ impl Engine {
             orders,
             queue: Fair::new(),
             calls: HashMap::new(),
+            holds,
+            closings,
             syncs: BTreeMap::new(),
             watches: Vec::new(),
             notices,
@@ -151,6 +166,7 @@ impl Engine {
                 (id, event) = next_event(&mut self.links) => Happened::Link(id, event),
                 heard = self.heard.recv(), if heard_open => Happened::Heard(heard),
                 order = self.orders.recv(), if orders_open => Happened::Order(order),
+                closing = self.closings.recv() => Happened::Closing(closing),
                 () = room(full.as_ref()) => Happened::Room,
                 () = &mut timer, if deadline => Happened::Deadline,
             };
@@ -170,6 +186,7 @@ impl Engine {
                     orders_open = false;
                     self.client.close(self.clock.now());
                 }
+                Happened::Closing(closing) => self.on_closing(closing),
                 Happened::Room => {}
                 Happened::Deadline => self.client.handle_timeout(self.clock.now()),
             }
@@ -228,7 +245,10 @@ impl Engine {
                 ..Caller::default()
             };
             match self.client.request(self.now(), call.clone(), caller) {
-                Ok(tid) => drop(self.calls.insert(tid, answer)),
+                Ok(tid) => {
+                    let opens = matches!(call, Call::Open { .. } | Call::Create { .. });
+                    self.calls.insert(tid, Asked { opens, answer });
+                }
                 Err(NotTaken::Busy) => {
                     self.queue.push_front(lane, (call, answer));
                     return false;
@@ -286,6 +306,23 @@ impl Engine {
             }
         };
         self.client.handle(self.clock.now(), Input::Link(id, news));
+    }
+
+    fn on_answer(&mut self, tid: Tid, result: Result<Box<Answer>, cuttlebone_mds::Error>) {
+        let Some(Asked { opens, answer: asker }) = self.calls.remove(&tid) else { return };
+        let result = result.map(|answer| {
+            let opened = answer.target.as_ref().map(|stat| stat.ino).filter(|_| opens);
+            let hold = opened.and_then(|ino| self.holds.opened(ino, self.client.times_open(ino)));
+            (answer, hold)
+        });
+        // Whoever asked may have stopped waiting; what was opened is closed then.
+        let _ = asker.send(result);
+    }
+
+    fn on_closing(&mut self, closing: Option<Closing>) {
+        if let Some(ino) = closing.and_then(|closing| self.holds.closed(&closing)) {
+            self.client.close_file(self.clock.now(), ino);
+        }
     }
 
     fn on_heard(&mut self, heard: Heard) {
@@ -346,12 +383,8 @@ impl Engine {
 
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::Answer { tid, result, .. } => {
-                if let Some(answer) = self.calls.remove(&tid) {
-                    // Whoever asked may have stopped waiting.
-                    let _ = answer.send(result);
-                }
-            }
+            Event::Answer { tid, result, .. } => self.on_answer(tid, result),
+            Event::FileLost(ino) => self.holds.lost(ino),
             Event::Uncommitted(_, error) => self.tell(Notice::Uncommitted(error)),
             Event::Synced(id, result) => {
                 if let Some(answer) = self.syncs.remove(&id) {

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use crate::engine::{Engine, Known, Order};
 use crate::fair::LaneId;
+use crate::holds::Hold;
 use crate::monitors::{Heard, HowFull, Monitors};
 use crate::{Changes, Error, FsConfig, Metadata, Notice, Notices, Place};
 
@@ -257,6 +258,16 @@ impl FileSystem {
         place: &Place,
         call: Call,
     ) -> Result<Box<Answer>, Error> {
+        Ok(self.call_open(op, place, call).await?.0)
+    }
+
+    /// The same, with what keeps the file open if the call has opened one.
+    pub(crate) async fn call_open(
+        &self,
+        op: &'static str,
+        place: &Place,
+        call: Call,
+    ) -> Result<(Box<Answer>, Option<Hold>), Error> {
         let again = match self.call_once(op, place, call.clone()).await {
             Err(error) if error.errno() == Some(Errno::ESTALE) => error,
             answer => return answer,
@@ -270,7 +281,12 @@ impl FileSystem {
         self.call_once(op, place, call).await
     }
 
-    async fn call_once(&self, op: &'static str, place: &Place, call: Call) -> Result<Box<Answer>, Error> {
+    async fn call_once(
+        &self,
+        op: &'static str,
+        place: &Place,
+        call: Call,
+    ) -> Result<(Box<Answer>, Option<Hold>), Error> {
         // Never closed, so this is only a matter of waiting.
         let _room = self.room.acquire().await;
         let (answer, outcome) = oneshot::channel();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use cuttlebone_machine::{Instant, Machine, SplitMix};
 use cuttlebone_mds::{
-    Access, Call, Caller, CapBits, CapId, CapOp, CapPeer, Client, ClientCapRelease, ClientCaps, ClientLease,
+    Call, Caller, CapBits, CapId, CapOp, CapPeer, Client, ClientCapRelease, ClientCaps, ClientLease,
     ClientReconnect, ClientReply, ClientRequest, ClientRequestForward, ClientSession, ClientSnap, Config,
     Durability, Entry, Event, Frag, Gid, Ino, InodeStat, Input, LeaseAction, LeaseStat, Limits, LinkId,
     LinkNews, MdsInfo, MdsMap, MdsState, Name, Output, Rank, ReplyForm, SessionOp, SnapOp, SnapRealm, SyncId,
@@ -148,8 +148,8 @@ impl World<'_> {
             3 => Call::Mkdir { entry, mode: 0o755 },
             4 => Call::Unlink { entry },
             5 => Call::Rename { from: entry, to: Entry::new(ino, self.name()) },
-            6 => Call::Open { ino, access: Access::ReadWrite, truncate: false },
-            7 => Call::Create { entry, mode: 0o600, access: Access::Write, exclusive: true },
+            6 => Call::Open { ino },
+            7 => Call::Create { entry, mode: 0o600, exclusive: true },
             _ => Call::GetVxattr { ino, name: Bytes::from_static(b"ceph.dir.pin") },
         };
         if let Ok(tid) = self.client.request(self.now, call, Caller::default()) {
@@ -163,7 +163,7 @@ impl World<'_> {
             0 => self.client.watch(self.now, ino).unwrap_or(()),
             1 => self.client.unwatch(self.now, ino),
             2 => self.client.forget(self.now, ino),
-            3 => self.client.close_file(self.now, ino, Access::ReadWrite),
+            3 => self.client.close_file(self.now, ino),
             4 => self.syncs.extend(self.client.fsync(ino)),
             5 => self.syncs.extend(self.client.sync()),
             _ => {

@@ -40,10 +40,10 @@ pub use ids::{CapId, Fscid, Gid, Ino, Rank, SnapId};
 pub use inode_stat::{CapGrant, DirLayout, InodeStat, ReplyForm};
 pub use layout::{FileLayout, LegacyLayout};
 pub use machine::{
-    Access, Answer, AttrChanges, Call, Caller, Change, Client, Config, Durability, Entry, Errno, Error,
-    Event, Extra, Generations, Input, KnownName, Limits, LinkId, LinkNews, Lock, LockKind, LockRule,
-    LossCause, NAME_BYTES_MAX, Name, NameError, Nonsense, NotTaken, Output, Remembered, Resize, SessionNews,
-    Standing, SyncId, Target, Tid, Timing, XattrMode,
+    Answer, AttrChanges, Call, Caller, Change, Client, Config, Durability, Entry, Errno, Error, Event, Extra,
+    Generations, Input, KnownName, Limits, LinkId, LinkNews, Lock, LockKind, LockRule, LossCause,
+    NAME_BYTES_MAX, Name, NameError, Nonsense, NotTaken, Output, Remembered, Resize, SessionNews, Standing,
+    SyncId, Target, Tid, Timing, XattrMode,
 };
 pub use map::{
     CompatFeatures, CompatSet, Filesystem, FsMap, FsMapUser, FsName, MdsInfo, MdsMap, MdsState, MirrorPeer,

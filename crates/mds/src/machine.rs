@@ -26,6 +26,7 @@ mod lru;
 mod migration;
 mod name;
 mod nature;
+mod opened;
 mod pace;
 mod quotas;
 mod ranks;
@@ -45,9 +46,7 @@ mod wake;
 mod tests;
 
 pub use answer::{Answer, Extra};
-pub use call::{
-    Access, AttrChanges, Call, Caller, Entry, Lock, LockKind, LockRule, Resize, Target, XattrMode,
-};
+pub use call::{AttrChanges, Call, Caller, Entry, Lock, LockKind, LockRule, Resize, Target, XattrMode};
 pub use cap::{Generations, Standing};
 pub use config::{Config, Limits, Timing};
 pub use error::{Errno, Error, NotTaken};

@@ -171,6 +171,7 @@ OPS = {
     "removexattr": lambda path, name: fs.lremovexattr(path, name),
     "mksnap": lambda path, name: fs.mksnap(path, name, 0o755),
     "rmsnap": lambda path, name: fs.rmsnap(path, name),
+    "caps": lambda path: fs.debug_get_file_caps(path),
     "stat_ino": lambda ino: Low.get().stat(ino),
     "sync": lambda: fs.sync_fs(),
 }

@@ -11,6 +11,7 @@ mod late;
 mod model;
 mod numbers;
 mod op;
+mod open;
 mod operations;
 mod random;
 mod sessions;

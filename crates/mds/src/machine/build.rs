@@ -2,7 +2,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::call::{Access, AttrChanges, Call, Caller, Entry, Lock, LockKind, LockRule, XattrMode};
+use super::call::{AttrChanges, Call, Caller, Entry, Lock, LockKind, LockRule, XattrMode};
 use crate::message::{
     ClientRequest, FileLockArgs, FilePath, LayoutArgs, Op, ReadDirArgs, RequestArgs, RequestFlags,
     SetAttrArgs,
@@ -14,11 +14,8 @@ use crate::{CapBits, Frag, Ino, SnapId};
 /// Source: `ceph/ceph:src/include/ceph_fs.h`, `CEPH_O_*`; seen in 16.2.15.
 mod open_flags {
     pub(super) const READ_ONLY: u32 = 0;
-    pub(super) const WRITE_ONLY: u32 = 1;
-    pub(super) const READ_WRITE: u32 = 2;
     pub(super) const CREATE: u32 = 0o100;
     pub(super) const EXCLUSIVE: u32 = 0o200;
-    pub(super) const TRUNCATE: u32 = 0o1000;
 }
 
 impl Call {
@@ -96,13 +93,12 @@ impl Call {
                 let args = RequestArgs::SetXattr { flags: 0, osdmap_epoch: 0 };
                 attribute(Op::RMXATTR, *ino, name, args)
             }
-            Self::Open { ino, access, truncate } => {
-                let truncate = if *truncate { open_flags::TRUNCATE } else { 0 };
-                plain(Op::OPEN, of(*ino), open(access_flags(*access) | truncate, 0))
-            }
-            Self::Create { entry, mode, access, exclusive } => {
+            // Never for writing: the server would note in its journal how far we may write, and have the file measured
+            // if we go. And without asking for the name, which it does not expect of a number.
+            Self::Open { ino } => plain(Op::OPEN, of(*ino), open(open_flags::READ_ONLY, 0)),
+            Self::Create { entry, mode, exclusive } => {
                 let exclusive = if *exclusive { open_flags::EXCLUSIVE } else { 0 };
-                let flags = access_flags(*access) | open_flags::CREATE | exclusive;
+                let flags = open_flags::READ_ONLY | open_flags::CREATE | exclusive;
                 named(Op::CREATE, entry, open(flags, *mode))
             }
             Self::SetLock { ino, lock } => plain(Op::SETFILELOCK, of(*ino), lock_args(lock)),
@@ -149,14 +145,6 @@ const fn page(frag: Frag, max_entries: u32, max_bytes: u32) -> RequestArgs {
 fn open(flags: u32, mode: u32) -> RequestArgs {
     let layout = LayoutArgs::default();
     RequestArgs::Open { flags, mode, layout, mask: CapBits::STAT, old_size: 0 }
-}
-
-const fn access_flags(access: Access) -> u32 {
-    match access {
-        Access::Read => open_flags::READ_ONLY,
-        Access::Write => open_flags::WRITE_ONLY,
-        Access::ReadWrite => open_flags::READ_WRITE,
-    }
 }
 
 fn set_attr(changes: &AttrChanges) -> SetAttrArgs {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::cap::{Cap, Lease};
 use super::lru::{Lru, Place};
-use super::{Access, Limits, Lock, LockKind};
+use super::{Limits, Lock, LockKind};
 use crate::message::DirStat;
 use crate::{CapBits, Frag, FragTree, Ino, InodeStat, Rank};
 
@@ -53,26 +53,14 @@ pub(super) struct Inode {
 #[derive(Debug, Default)]
 pub(super) struct Pins {
     pub(super) watched: bool,
-    /// Open for reading, writing, and both.
-    pub(super) open: [u32; 3],
+    /// How often it is open.
+    pub(super) open: u32,
     pub(super) locks: Vec<Lock>,
 }
 
 impl Pins {
     pub(super) fn is_empty(&self) -> bool {
-        !self.watched && self.open == [0; 3] && self.locks.is_empty()
-    }
-
-    /// A file was opened (1) or closed (-1).
-    pub(super) fn opened(&mut self, access: Access, by: i32) {
-        let at = match access {
-            Access::Read => 0,
-            Access::Write => 1,
-            Access::ReadWrite => 2,
-        };
-        if let Some(count) = self.open.get_mut(at) {
-            *count = count.saturating_add_signed(by);
-        }
+        !self.watched && self.open == 0 && self.locks.is_empty()
     }
 
     /// A lock was taken or given up. What an owner held in the same range before is replaced, as the server does it.
@@ -164,20 +152,17 @@ impl Inode {
         self.stat.dir_layout.hash.of(name)
     }
 
-    /// What the user's pins want the server to give, in shared bits but for files that are open.
+    /// What the user's pins want the server to give, in shared bits. What is open has to stay, and that is all: for
+    /// whoever writes it, it makes no difference that we have it open.
     ///
-    /// Source: `ceph/ceph:src/include/ceph_fs.h`, `CEPH_CAP_*` and `ceph_caps_for_mode`; seen in 16.2.15.
+    /// Source: `ceph/ceph:src/include/ceph_fs.h`, `CEPH_FILE_MODE_PIN`; seen in 16.2.15.
     pub(super) fn wanted(&self) -> CapBits {
         let mut wanted = CapBits::NONE;
         if self.pins.watched {
             wanted |= CapBits::STAT;
         }
-        let [read, write, both] = self.pins.open.map(|count| count > 0);
-        if read || both {
-            wanted |= CapBits::PIN | CapBits::FILE_SHARED | CapBits::FILE_READ;
-        }
-        if write || both {
-            wanted |= CapBits::PIN | CapBits::AUTH_SHARED | CapBits::FILE_WRITE;
+        if self.pins.open > 0 {
+            wanted |= CapBits::PIN;
         }
         wanted
     }

@@ -234,23 +234,19 @@ pub enum Call {
         /// Its name.
         name: Bytes,
     },
-    /// Opens a file. It stays open for the server until [`Client::close_file`](super::Client::close_file).
+    /// Opens a file or directory, so that it outlives its names until [`Client::close_file`](super::Client::close_file).
+    ///
+    /// The server gives nothing for anything else, which is then not open: [`Client::times_open`](super::Client::times_open).
     Open {
         /// Which.
         ino: Ino,
-        /// For what.
-        access: Access,
-        /// Cut it to nothing.
-        truncate: bool,
     },
-    /// A new file, opened. It stays open for the server until [`Client::close_file`](super::Client::close_file).
+    /// Opens a file as [`Open`](Self::Open) does, in the same moment in which it is made.
     Create {
         /// Its name.
         entry: Entry,
         /// Permission bits.
         mode: u32,
-        /// For what it is opened.
-        access: Access,
         /// Whether an existing file is an error.
         exclusive: bool,
     },
@@ -337,18 +333,6 @@ pub enum XattrMode {
     Create,
     /// It must exist.
     Replace,
-}
-
-/// What a file is opened for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "these are all there can be")]
-pub enum Access {
-    /// Reading.
-    Read,
-    /// Writing.
-    Write,
-    /// Both.
-    ReadWrite,
 }
 
 /// A lock on a range of a file.

@@ -4,7 +4,7 @@ use cuttlebone_wire::{Body, Message};
 use super::cache::{Inode, Pins};
 use super::cap::{Cap, Issue, Standing};
 use super::session::Session;
-use super::{Access, Call, Change, Client, Event, Generations, NotTaken};
+use super::{Change, Client, Event, Generations, NotTaken};
 use crate::message::{CapOp, ClientCaps};
 use crate::{CapBits, CapGrant, Ino, InodeStat, Rank};
 
@@ -34,13 +34,6 @@ impl Client {
         self.settle(now);
     }
 
-    /// Closes a file that [`Call::Open`](super::Call::Open) or [`Call::Create`](super::Call::Create) opened.
-    pub fn close_file(&mut self, now: Instant, ino: Ino, access: Access) {
-        self.pin(ino, |pins| pins.opened(access, -1));
-        self.tell_wanted(now, ino);
-        self.settle(now);
-    }
-
     /// The capabilities that count for an inode at the moment, over all ranks.
     pub fn caps(&self, now: Instant, ino: Ino) -> CapBits {
         let caps = self.cache.get(ino).map(|inode| inode.caps.as_slice()).unwrap_or_default();
@@ -65,20 +58,8 @@ impl Client {
         }
     }
 
-    /// Whether a call would keep one inode more than the limits allow, or one lock more.
-    pub(super) fn pins_too_many(&self, call: &Call) -> bool {
-        match call {
-            Call::Open { .. } | Call::Create { .. } => self.cache.pinned() >= self.config.limits.pins_max,
-            Call::SetLock { ino, .. } => {
-                let locks = self.cache.get(*ino).map_or(0, |inode| inode.pins.locks.len());
-                self.cache.pinned() >= self.config.limits.pins_max || locks >= LOCKS_MAX
-            }
-            _ => false,
-        }
-    }
-
     /// Tells each server what is wanted of an inode, if it believes something else.
-    fn tell_wanted(&mut self, now: Instant, ino: Ino) {
+    pub(super) fn tell_wanted(&mut self, now: Instant, ino: Ino) {
         let Some(inode) = self.cache.get_mut(ino) else { return };
         let wanted = inode.wanted();
         let mut ranks = alloc::vec::Vec::new();
@@ -319,8 +300,6 @@ fn update(inode: &mut Inode, message: &ClientCaps) {
     stat.change_attr = stat.change_attr.max(message.change_attr);
 }
 
-/// Most locks held on one file.
-const LOCKS_MAX: usize = 1024;
 /// Bits of a mode that are the type.
 ///
 /// Source: `torvalds/linux:include/uapi/linux/stat.h`, `S_IFMT`.

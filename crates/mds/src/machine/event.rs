@@ -97,6 +97,9 @@ pub enum Event {
         /// How we noticed.
         change: Change,
     },
+    /// The session with which a file was opened is lost, and with it what it was open for: its server lets go of an
+    /// inode without names, and of locks.
+    FileLost(Ino),
     /// A server sent what does not follow the encoding, or has no meaning. It was passed over.
     Nonsense(Rank, Nonsense),
     /// The client is closed. Nothing follows.

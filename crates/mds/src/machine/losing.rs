@@ -118,6 +118,7 @@ impl Client {
         self.tell_watchers(rank);
         let held: Vec<Ino> = self.cache.holding(rank);
         for ino in held {
+            self.lose_file(rank, ino);
             self.lose_cap(rank, ino);
         }
     }

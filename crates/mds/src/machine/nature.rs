@@ -80,8 +80,8 @@ impl Call {
             | Self::ReadDir { .. }
             | Self::GetVxattr { .. }
             | Self::GetLock { .. }
+            | Self::Open { .. }
             | Self::ListSnaps { .. } => false,
-            Self::Open { truncate, .. } => *truncate,
             Self::Mkdir { .. }
             | Self::MakeFile { .. }
             | Self::Mknod { .. }
@@ -147,7 +147,7 @@ impl Call {
             | Self::SetAttr { ino, .. }
             | Self::SetXattr { ino, .. }
             | Self::RemoveXattr { ino, .. }
-            | Self::Open { ino, .. }
+            | Self::Open { ino }
             | Self::SetLock { ino, .. }
             | Self::GetLock { ino, .. } => Aim::Inode(*ino),
             Self::ListSnaps { dir, .. } | Self::RenameSnap { dir, .. } => Aim::Inode(*dir),
@@ -199,7 +199,6 @@ impl Call {
             Self::SetAttr { ino, .. }
             | Self::SetXattr { ino, .. }
             | Self::RemoveXattr { ino, .. }
-            | Self::Open { ino, truncate: true, .. }
             | Self::Link { target: ino, .. } => Some(*ino),
             _ => None,
         }

@@ -52,7 +52,11 @@ impl Client {
         if let Some(errno) = refused {
             return self.finish(tid, Err(Error::Refused(errno)));
         }
-        self.on_done(&call, &answer, &victims);
+        self.on_done(rank, &call, &answer, &victims);
+        // A server cannot remove what has no name any more before everybody has let go of it.
+        if let Some(target) = answer.target.as_ref().filter(|stat| stat.snap.is_head() && stat.nlink == 0) {
+            self.release_inode(target.ino);
+        }
         if reply.safe || !call.is_write() {
             return self.finish(tid, Ok(answer));
         }
@@ -143,14 +147,14 @@ impl Client {
     }
 
     /// What follows from a call that was done, beyond what its trace told.
-    fn on_done(&mut self, call: &Call, answer: &Answer, victims: &[Ino]) {
+    fn on_done(&mut self, rank: Rank, call: &Call, answer: &Answer, victims: &[Ino]) {
         let target = answer.target.as_ref().map(|target| target.ino);
         match call {
             Call::Rename { from, .. } => drop(self.cache.forget_name(from.dir, from.name.as_bytes())),
             Call::Unlink { entry } => victims.iter().for_each(|ino| self.forget_link(*ino, entry)),
-            Call::Open { access, .. } | Call::Create { access, .. } => {
+            Call::Open { .. } | Call::Create { .. } => {
                 if let Some(ino) = target {
-                    self.pin(ino, |pins| pins.opened(*access, 1));
+                    self.on_opened(rank, ino);
                 }
             }
             // As long as we hold it, the server believes that it is open.

@@ -63,10 +63,7 @@ impl Client {
         let limits = &self.config.limits;
         let bytes = call.bytes().saturating_add(caller.groups.len().saturating_mul(8));
         let all_bytes = self.request_bytes.saturating_add(bytes);
-        if self.requests.len() >= limits.requests_max
-            || all_bytes > limits.request_bytes_max
-            || self.pins_too_many(&call)
-        {
+        if self.requests.len() >= limits.requests_max || all_bytes > limits.request_bytes_max {
             return Err(NotTaken::Busy);
         }
         self.request_bytes = all_bytes;
@@ -100,7 +97,7 @@ impl Client {
         if call.inodes().any(Ino::is_servers_own) {
             return Some(Error::Refused(Errno::ESTALE));
         }
-        self.over_quota(call)
+        self.over_pins(call).or_else(|| self.over_quota(call))
     }
 
     /// Says that nobody waits for the answer of a request any more. One that was not sent is not sent; one that was

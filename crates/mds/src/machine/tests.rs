@@ -6,6 +6,7 @@ mod chaos;
 mod closing;
 mod known;
 mod losing;
+mod opened;
 mod polite;
 mod ranks;
 mod restart;

@@ -217,7 +217,7 @@ impl Chaos {
             3 => Call::Mkdir { entry: entry(dir, text), mode: 0o755 },
             4 => Call::Unlink { entry: entry(dir, text) },
             5 => Call::Rename { from: entry(dir, text), to: entry(ino, "d") },
-            6 => Call::Open { ino, access: Access::ReadWrite, truncate: false },
+            6 => Call::Open { ino },
             7 => Call::SetAttr { ino, changes: AttrChanges { mode: Some(0o600), ..AttrChanges::default() } },
             8 => Call::GetVxattr { ino, name: "ceph.dir.pin".into() },
             _ => {
@@ -239,7 +239,7 @@ impl Chaos {
             0 => self.client.watch(self.now, ino).unwrap_or(()),
             1 => self.client.unwatch(self.now, ino),
             2 => self.client.forget(self.now, ino),
-            3 => self.client.close_file(self.now, ino, Access::ReadWrite),
+            3 => self.client.close_file(self.now, ino),
             4 => {
                 let sync = if self.below(2) == 0 { self.client.fsync(ino) } else { self.client.sync() };
                 self.syncs.extend(sync);
