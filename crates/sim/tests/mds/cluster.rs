@@ -76,7 +76,7 @@ pub(crate) type Shared = Rc<RefCell<Cluster>>;
 
 /// The directories that everything happens in.
 pub(crate) fn directory(index: u64) -> Ino {
-    Ino(0x100 + index)
+    Ino(0x1000 + index)
 }
 
 pub(crate) fn directory_name(index: u64) -> Bytes {
