@@ -250,7 +250,7 @@ pub enum Call {
         /// Whether an existing file is an error.
         exclusive: bool,
     },
-    /// Takes or gives up a lock on a range of a file.
+    /// Takes or gives up a lock on a range of a file that is open; closing it gives up all.
     SetLock {
         /// Which file.
         ino: Ino,

@@ -2,7 +2,7 @@
 
 use cuttlebone_machine::Instant;
 
-use super::{Call, Client, Errno, Error, Event};
+use super::{Call, Client, Errno, Error, Event, LockKind};
 use crate::{CapBits, Ino, Rank};
 
 /// Most locks held on one file.
@@ -17,7 +17,13 @@ impl Client {
     /// Closes a file once that [`Call::Open`] or [`Call::Create`] opened. When nothing keeps it any more, what is held of it
     /// goes back: a server cannot remove a file without names before.
     pub fn close_file(&mut self, now: Instant, ino: Ino) {
-        self.pin(ino, |pins| pins.open = pins.open.saturating_sub(1));
+        self.pin(ino, |pins| {
+            pins.open = pins.open.saturating_sub(1);
+            if pins.open == 0 {
+                // The server gives them up with the capability.
+                pins.locks.clear();
+            }
+        });
         self.tell_wanted(now, ino);
         self.release_inode(ino);
         self.settle(now);
@@ -39,6 +45,19 @@ impl Client {
             cap.issued = issued & kept;
             cap.wanted = wanted;
             self.send_update(rank, ino);
+        }
+    }
+
+    /// A lock has to be taken on an open file: a server gives up the locks of a client with its capability, so one that is
+    /// taken without any stays behind when the client goes.
+    ///
+    /// Source: `ceph/ceph:src/mds/CInode.cc`, `remove_client_cap`.
+    pub(super) fn check_lock(&self, call: &Call) -> Result<(), &'static str> {
+        match call {
+            Call::SetLock { ino, lock } if lock.kind != LockKind::Unlock && self.times_open(*ino) == 0 => {
+                Err("only a file that is open can be locked")
+            }
+            _ => Ok(()),
         }
     }
 

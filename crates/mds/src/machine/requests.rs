@@ -57,6 +57,7 @@ impl Client {
             return Err(NotTaken::Closed);
         }
         call.check().map_err(NotTaken::Misuse)?;
+        self.check_lock(&call).map_err(NotTaken::Misuse)?;
         if caller.groups.len() > GROUPS_MAX {
             return Err(NotTaken::Misuse("a user is in at most 65,536 groups"));
         }

@@ -96,6 +96,25 @@ fn it_is_listed_in_a_reconnect_and_lost_with_the_session() {
 }
 
 #[test]
+fn only_what_is_open_is_locked_and_closing_it_gives_up_the_locks() {
+    let mut world = World::open();
+    let (rule, kind) = (LockRule::Flock, LockKind::Exclusive);
+    let lock = Lock { rule, kind, owner: 1, pid: 1, start: 0, length: 0, wait: false };
+    let call = Call::SetLock { ino: FILE, lock };
+    let refused = world.client.request(world.now, call.clone(), Caller::default());
+    assert!(matches!(refused, Err(NotTaken::Misuse(_))));
+    open(&mut world, 1);
+    let tid = world.ask(call);
+    world.answer(RANK, tid, 0, true, &Trace::default());
+    world.sent(RANK);
+    world.client.close_file(world.now, FILE);
+    world.drain();
+    world.pass(core::time::Duration::from_secs(1));
+    let [release] = &world.sent_of::<ClientCapRelease>(RANK)[..] else { panic!("one release") };
+    assert_eq!(release.caps[0].ino, FILE);
+}
+
+#[test]
 fn more_than_the_limit_is_an_error_that_delays_nobody() {
     let limits = Limits { pins_max: 1, ..Limits::default() };
     let mut world = World::open_with(Config { limits, ..Config::default() });

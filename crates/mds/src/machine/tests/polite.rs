@@ -60,6 +60,10 @@ fn a_lock_that_waits_does_not_keep_others_from_being_sent() {
         length: 0,
         wait: true,
     };
+    let tid = world.ask(Call::Open { ino: Ino::ROOT });
+    let root = inode(1, DIR_MODE, CapBits::STAT, 2);
+    world.answer(RANK, tid, 0, true, &Trace { dentry: None, target: Some(root) });
+    world.sent(RANK);
     for _ in 0..3 {
         world.ask(Call::SetLock { ino: Ino::ROOT, lock });
     }
