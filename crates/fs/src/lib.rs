@@ -7,6 +7,7 @@ mod error;
 mod fair;
 mod handle;
 mod holds;
+mod lock;
 mod metadata;
 mod monitors;
 mod notice;
@@ -22,11 +23,12 @@ mod watch;
 
 pub use config::FsConfig;
 pub use cuttlebone_mds::{
-    AttrChanges, Errno, Error as MdsError, Ino, Limits, Rank, Resize, SnapId, XattrMode,
+    AttrChanges, Errno, Error as MdsError, Ino, Limits, LockKind, LockRule, Rank, Resize, SnapId, XattrMode,
 };
 pub use cuttlebone_mon::StatFsReply;
 pub use error::Error;
 pub use handle::FileSystem;
+pub use lock::LockHolder;
 pub use metadata::{DirSums, Kind, Metadata};
 pub use notice::{Notice, Notices};
 pub use open_file::{OpenFile, OpenHow};

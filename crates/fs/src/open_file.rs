@@ -1,4 +1,4 @@
-use cuttlebone_mds::{AttrChanges, Call, Errno, Extra, Ino};
+use cuttlebone_mds::{Answer, AttrChanges, Call, Errno, Extra, Ino};
 
 use crate::handle::refused;
 use crate::holds::Hold;
@@ -154,6 +154,12 @@ impl OpenFile {
     pub async fn set_attributes(&self, changes: AttrChanges) -> Result<Metadata, Error> {
         self.check("setattr")?;
         self.fs.set_attributes(self.ino(), changes).await
+    }
+
+    /// Asks its server for something.
+    pub(crate) async fn call(&self, op: &'static str, call: Call) -> Result<Box<Answer>, Error> {
+        self.check(op)?;
+        self.fs.call(op, &self.place, call).await
     }
 
     fn check(&self, op: &'static str) -> Result<(), Error> {

@@ -1,6 +1,8 @@
 """A second client: reads one order a line, does it with Ceph's own library, writes one answer a line."""
 
 import ctypes
+import errno
+import fcntl
 import json
 import os
 import sys
@@ -127,6 +129,43 @@ class Low:
             raise cephfs.OSError(-result, name)
         return result
 
+    class Flock(ctypes.Structure):
+        _fields_ = [
+            ("type", ctypes.c_short),
+            ("whence", ctypes.c_short),
+            ("start", ctypes.c_int64),
+            ("len", ctypes.c_int64),
+            ("pid", ctypes.c_int),
+        ]
+
+    opened = {}
+
+    def taken(self, name, *args):
+        """Whether a lock was given."""
+        try:
+            self.do(name, *args)
+        except cephfs.OSError as error:
+            if error.errno == errno.EAGAIN:
+                return False
+            raise
+        return True
+
+    def flock(self, path, how):
+        if path not in self.opened:
+            self.opened[path] = self.do("open", path.encode(), os.O_RDWR, 0)
+        owner = ctypes.c_uint64(1 << 63 | 7)
+        return self.taken("flock", self.opened[path], how | fcntl.LOCK_NB, owner)
+
+    def setlk(self, ino, how):
+        if ino not in self.opened:
+            inode, handle = ctypes.c_void_p(), ctypes.c_void_p()
+            self.do("ll_lookup_inode", ctypes.c_uint64(ino), ctypes.byref(inode))
+            self.do("ll_open", inode, os.O_RDWR, ctypes.byref(handle), self.perms)
+            self.opened[ino] = handle
+        whole = self.Flock(how, os.SEEK_SET, 0, 0, os.getpid())
+        owner = ctypes.c_uint64(1 << 63 | 7)
+        return self.taken("ll_setlk", self.opened[ino], ctypes.byref(whole), owner, 0)
+
     def stat(self, ino):
         inode, told = ctypes.c_void_p(), self.Statx()
         self.do("ll_lookup_inode", ctypes.c_uint64(ino), ctypes.byref(inode))
@@ -172,6 +211,8 @@ OPS = {
     "mksnap": lambda path, name: fs.mksnap(path, name, 0o755),
     "rmsnap": lambda path, name: fs.rmsnap(path, name),
     "caps": lambda path: fs.debug_get_file_caps(path),
+    "flock": lambda path, how: Low.get().flock(path, how),
+    "setlk": lambda ino, how: Low.get().setlk(ino, how),
     "stat_ino": lambda ino: Low.get().stat(ino),
     "sync": lambda: fs.sync_fs(),
 }

@@ -8,6 +8,7 @@ mod cluster;
 mod durable;
 mod failover;
 mod late;
+mod locks;
 mod model;
 mod numbers;
 mod op;

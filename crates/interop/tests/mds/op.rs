@@ -121,8 +121,8 @@ impl Op {
 ///
 /// The operations of the protocol that are not in here, and where they are shown: `getattr`, `getvxattr`, links that go
 /// round, and what is only compared when it has settled (recursive sums, quotas, pins, `statfs`) in `operations`;
-/// `lookupino`, `lookupparent` and `lookupname` in `numbers`; `open` and `create` in `open`. Locks, which `cuttlebone-fs` has no
-/// call for, are in no test against a server.
+/// `lookupino`, `lookupparent` and `lookupname` in `numbers`; `open` and `create` in `open`; `setfilelock` and
+/// `getfilelock` in `locks`.
 pub(crate) const EXPECTED: &[(&str, &[i32])] = &[
     ("mkdir", &[0, ENOENT, EEXIST, ENOTDIR, ENAMETOOLONG]),
     ("mknod", &[0, ENOENT, EEXIST, ENOTDIR, ENAMETOOLONG]),

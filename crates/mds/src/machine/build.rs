@@ -186,8 +186,8 @@ fn lock_args(lock: &Lock) -> RequestArgs {
         },
         owner: lock.owner,
         pid: lock.pid,
-        start: lock.start,
-        length: lock.length,
+        start: 0,
+        length: 0,
         wait: lock.wait.into(),
     })
 }

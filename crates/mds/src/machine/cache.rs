@@ -63,33 +63,12 @@ impl Pins {
         !self.watched && self.open == 0 && self.locks.is_empty()
     }
 
-    /// A lock was taken or given up. What an owner held in the same range before is replaced, as the server does it.
+    /// A lock was taken or given up. What an owner held before is replaced, as the server does it.
     pub(super) fn locked(&mut self, lock: &Lock) {
-        let end =
-            |lock: &Lock| if lock.length == 0 { u64::MAX } else { lock.start.saturating_add(lock.length) };
-        let mut kept = Vec::new();
-        for held in self.locks.drain(..) {
-            let apart = held.rule != lock.rule
-                || held.owner != lock.owner
-                || end(&held) <= lock.start
-                || end(lock) <= held.start;
-            if apart {
-                kept.push(held);
-                continue;
-            }
-            if held.start < lock.start {
-                kept.push(Lock { length: lock.start.saturating_sub(held.start), ..held });
-            }
-            if end(&held) > end(lock) {
-                let open_ended = held.length == 0;
-                let length = if open_ended { 0 } else { end(&held).saturating_sub(end(lock)) };
-                kept.push(Lock { start: end(lock), length, ..held });
-            }
-        }
+        self.locks.retain(|held| held.rule != lock.rule || held.owner != lock.owner);
         if lock.kind != LockKind::Unlock {
-            kept.push(*lock);
+            self.locks.push(*lock);
         }
-        self.locks = kept;
     }
 }
 

@@ -250,7 +250,8 @@ pub enum Call {
         /// Whether an existing file is an error.
         exclusive: bool,
     },
-    /// Takes or gives up a lock on a range of a file that is open; closing it gives up all.
+    /// Takes or gives up a lock on a file that is open; closing it gives up all. One that waits cannot be taken back but by
+    /// that.
     SetLock {
         /// Which file.
         ino: Ino,
@@ -335,7 +336,12 @@ pub enum XattrMode {
     Replace,
 }
 
-/// A lock on a range of a file.
+/// A lock on the whole of a file.
+///
+/// Ranges are left out: where two of one owner touch, servers up to 16.2.15 at least compute their joint end with 32 bits,
+/// and abort when ranges do not come out even.
+///
+/// Source: `ceph/ceph:src/mds/flock.cc`, `ceph_lock_state_t::adjust_locks`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "a plain record")]
 pub struct Lock {
@@ -343,14 +349,13 @@ pub struct Lock {
     pub rule: LockRule,
     /// Which kind, or that it is given up.
     pub kind: LockKind,
-    /// Who holds it; `flock` has one per open file, `fcntl` one per process.
+    /// Which of this client's owners holds it. With the highest bit set that is all that tells them apart; without it, the
+    /// process counts, too.
+    ///
+    /// Source: `ceph/ceph:src/mds/flock.h`, `ceph_filelock_owner_equal`.
     pub owner: u64,
     /// The process, for people.
     pub pid: u64,
-    /// The first byte.
-    pub start: u64,
-    /// How many bytes; 0 up to the end.
-    pub length: u64,
     /// Whether to wait until it is free.
     pub wait: bool,
 }
@@ -359,9 +364,9 @@ pub struct Lock {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "these are all there can be")]
 pub enum LockRule {
-    /// Of processes, on ranges.
+    /// Of processes.
     Fcntl,
-    /// Of open files, on the whole.
+    /// Of open files.
     Flock,
 }
 

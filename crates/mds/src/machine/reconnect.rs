@@ -146,8 +146,8 @@ fn encode_locks(locks: &[Lock]) -> Bytes {
                 LockKind::Exclusive => 2,
                 LockKind::Unlock => 4,
             };
-            let Lock { start, length, owner, pid, .. } = *lock;
-            FileLock { start, length, client: 0, owner, pid, kind }.encode(w);
+            let Lock { owner, pid, .. } = *lock;
+            FileLock { start: 0, length: 0, client: 0, owner, pid, kind }.encode(w);
         });
     }
     w.into_bytes()

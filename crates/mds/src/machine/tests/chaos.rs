@@ -222,8 +222,7 @@ impl Chaos {
             8 => Call::GetVxattr { ino, name: "ceph.dir.pin".into() },
             _ => {
                 let kind = if self.below(2) == 0 { LockKind::Shared } else { LockKind::Unlock };
-                let (start, length) = (self.below(10), self.below(10));
-                let lock = Lock { rule: LockRule::Fcntl, kind, owner: 1, pid: 1, start, length, wait: true };
+                let lock = Lock { rule: LockRule::Fcntl, kind, owner: 1 + self.below(3), pid: 1, wait: true };
                 Call::SetLock { ino, lock }
             }
         };

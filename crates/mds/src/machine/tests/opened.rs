@@ -99,7 +99,7 @@ fn it_is_listed_in_a_reconnect_and_lost_with_the_session() {
 fn only_what_is_open_is_locked_and_closing_it_gives_up_the_locks() {
     let mut world = World::open();
     let (rule, kind) = (LockRule::Flock, LockKind::Exclusive);
-    let lock = Lock { rule, kind, owner: 1, pid: 1, start: 0, length: 0, wait: false };
+    let lock = Lock { rule, kind, owner: 1, pid: 1, wait: false };
     let call = Call::SetLock { ino: FILE, lock };
     let refused = world.client.request(world.now, call.clone(), Caller::default());
     assert!(matches!(refused, Err(NotTaken::Misuse(_))));

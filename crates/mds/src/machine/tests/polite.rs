@@ -51,15 +51,7 @@ fn no_more_is_in_flight_than_the_window_admits() {
 fn a_lock_that_waits_does_not_keep_others_from_being_sent() {
     let limits = Limits { in_flight_min: 1, in_flight_max: 1, ..Limits::default() };
     let mut world = World::open_with(Config { limits, ..Config::default() });
-    let lock = Lock {
-        rule: LockRule::Fcntl,
-        kind: LockKind::Exclusive,
-        owner: 1,
-        pid: 1,
-        start: 0,
-        length: 0,
-        wait: true,
-    };
+    let lock = Lock { rule: LockRule::Fcntl, kind: LockKind::Exclusive, owner: 1, pid: 1, wait: true };
     let tid = world.ask(Call::Open { ino: Ino::ROOT });
     let root = inode(1, DIR_MODE, CapBits::STAT, 2);
     world.answer(RANK, tid, 0, true, &Trace { dentry: None, target: Some(root) });
