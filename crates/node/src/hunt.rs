@@ -24,9 +24,10 @@ pub(crate) struct Hunted<T> {
 
 /// Dials the monitors in their order until one answers.
 ///
-/// One that refuses is followed by the next at once, and one that is silent after [`PATIENCE`], so that a dead one
-/// costs no more than that; Ceph's own clients dial three at a time instead. When all have failed they are dialled
-/// again after a pause, until `within` is over: a monitor that is just being restarted refuses for a moment.
+/// One with which dialling fails is followed by the next at once, and one that is silent after [`PATIENCE`], so that a
+/// dead one costs no more than that: a link dials again by itself while it is refused, so who refuses is silent here.
+/// Ceph's own clients dial three at a time instead. When all have failed they are dialled again after a pause, until
+/// `within` is over.
 ///
 /// Source: `ceph/ceph:src/common/options.cc`, `mon_client_hunt_parallel`.
 pub(crate) async fn hunt<T, F>(
@@ -104,19 +105,19 @@ mod tests {
             .into()
     }
 
-    fn refused() -> Error {
+    fn failed() -> Error {
         Error::LinkClosed
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_refuses_is_followed_by_the_next_at_once() {
+    async fn one_that_fails_is_followed_by_the_next_at_once() {
         let monitors = monitors();
         let start = Instant::now();
         let hunted = hunt(
             &monitors,
             WITHIN,
             async |addrs| {
-                if addrs == monitors[1] { Ok("here") } else { Err(refused()) }
+                if addrs == monitors[1] { Ok("here") } else { Err(failed()) }
             },
         );
         let hunted = hunted.await;
@@ -148,10 +149,10 @@ mod tests {
     async fn monitors_that_are_being_restarted_are_waited_for_and_no_longer_than_told() {
         let monitors = monitors();
         let start = Instant::now();
-        let later = async |_| if start.elapsed() < WITHIN / 2 { Err(refused()) } else { Ok(()) };
+        let later = async |_| if start.elapsed() < WITHIN / 2 { Err(failed()) } else { Ok(()) };
         assert_eq!(hunt(&monitors, WITHIN, later).await.found, Some((0, ())));
         let start = Instant::now();
-        let hunted = hunt(&monitors, WITHIN, async |_| Err::<(), _>(refused())).await;
+        let hunted = hunt(&monitors, WITHIN, async |_| Err::<(), _>(failed())).await;
         assert_eq!(hunted.found, None);
         assert_eq!(hunted.failures.len(), 3);
         assert_eq!(start.elapsed(), WITHIN);
