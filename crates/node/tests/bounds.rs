@@ -107,6 +107,19 @@ fn backfill(registry: &Registry) -> Option<View> {
     registry.lookup("backfill", 8)
 }
 
+/// The one that was stuck goes on, and nobody needs the disk read any more.
+async fn both_come_to_an_end(registry: &Registry, stuck: Live, other: Live, origin: Live) {
+    stuck.bucket.resume();
+    until("the stuck one has everything", || stuck.items() == ITEMS && stuck.is_current()).await;
+    until("nobody holds or waits", || {
+        backfill(registry).is_some_and(|view| view.outstanding == 0 && view.waiting == 0)
+    })
+    .await;
+    for live in [stuck, other, origin] {
+        live.end().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_replica_after_the_other_is_served_from_the_disk() {
     let dir = tempfile::tempdir().unwrap();
@@ -125,15 +138,7 @@ async fn one_replica_after_the_other_is_served_from_the_disk() {
     // Whoever has the turn loses it when somebody fences the name; then the other one is served.
     assert!(registry.fence("backfill"));
     until("the second one has everything", || second.items() == ITEMS && second.is_current()).await;
-    first.bucket.resume();
-    until("the first one has everything", || first.items() == ITEMS && first.is_current()).await;
-    until("nobody holds or waits", || {
-        backfill(&registry).is_some_and(|view| view.outstanding == 0 && view.waiting == 0)
-    })
-    .await;
-    for live in [first, second, origin] {
-        live.end().await;
-    }
+    both_come_to_an_end(&registry, first, second, origin).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,15 +153,7 @@ async fn a_replica_that_hangs_loses_its_turn_and_goes_on_when_it_can() {
     let second = Live::follower(open(&path("second"), BucketLimits::default()), "second", address);
     until("the second one has everything", || second.items() == ITEMS && second.is_current()).await;
     assert!(first.items() < ITEMS && !first.is_current());
-    first.bucket.resume();
-    until("the first one has everything", || first.items() == ITEMS && first.is_current()).await;
-    until("nobody holds or waits", || {
-        backfill(&registry).is_some_and(|view| view.outstanding == 0 && view.waiting == 0)
-    })
-    .await;
-    for live in [first, second, origin] {
-        live.end().await;
-    }
+    both_come_to_an_end(&registry, first, second, origin).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,26 +1,18 @@
 //! Inodes by their numbers alone, and from numbers back to names.
 
 use anyhow::{Context, Result};
-use cuttlebone_fs::{Errno, Error, FileSystem, Ino, Metadata, Place};
+use cuttlebone_fs::{Errno, FileSystem, Ino, Metadata, Place};
 use cuttlebone_testkit::Cluster;
 use serde_json::{Value, json};
 
-use crate::world::{ONE, WITH_STANDBY, blocking, config, finish, mounted};
+use crate::world::{ONE, WITH_STANDBY, blocking, config, errno, finish, mounted};
 
-fn errno<T>(result: Result<T, Error>) -> Option<Errno> {
-    result.err().and_then(|error| error.errno())
-}
-
-/// What the second client tells of a number.
+/// What the second client tells of a number: no times.
 fn as_second(metadata: &Metadata) -> Value {
-    json!({
-        "ino": metadata.ino.0,
-        "mode": metadata.kind.bits() | metadata.mode,
-        "nlink": metadata.nlink,
-        "uid": metadata.uid,
-        "gid": metadata.gid,
-        "size": metadata.size,
-    })
+    let mut told = crate::world::as_second(metadata);
+    let fields = told.as_object_mut().expect("attributes have names");
+    fields.retain(|name, _| !name.ends_with("time"));
+    told
 }
 
 /// How many requests of a kind whoever is active has answered.

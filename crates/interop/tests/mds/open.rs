@@ -3,16 +3,12 @@
 use core::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use cuttlebone_fs::{AttrChanges, Errno, Error, FileSystem, Ino, OpenFile, OpenHow};
+use cuttlebone_fs::{AttrChanges, Errno, FileSystem, Ino, OpenFile, OpenHow};
 use cuttlebone_mds::CapBits;
 use cuttlebone_testkit::Cluster;
 use serde_json::json;
 
-use crate::world::{ONE, WITH_STANDBY, as_second, blocking, config, finish, mounted, soon};
-
-fn errno<T>(result: Result<T, Error>) -> Option<Errno> {
-    result.err().and_then(|error| error.errno())
-}
+use crate::world::{ONE, WITH_STANDBY, as_second, blocking, config, errno, finish, mounted, soon};
 
 /// Waits until the server has removed what was kept only for us.
 async fn gone(fs: &FileSystem, ino: Ino) -> Result<()> {

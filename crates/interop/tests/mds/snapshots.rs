@@ -1,14 +1,10 @@
 //! What was there when a snapshot was made can be looked at, and nothing else can be done with it.
 
 use anyhow::Result;
-use cuttlebone_fs::{AttrChanges, Errno, Error};
+use cuttlebone_fs::{AttrChanges, Errno};
 use serde_json::json;
 
-use crate::world::{ONE, as_second, blocking, finish, listing, mounted};
-
-fn errno<T>(result: Result<T, Error>) -> Option<Errno> {
-    result.err().and_then(|error| error.errno())
-}
+use crate::world::{ONE, as_second, blocking, errno, finish, listing, mounted};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_shows_what_was_there_and_cannot_be_changed() -> Result<()> {

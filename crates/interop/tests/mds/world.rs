@@ -2,7 +2,7 @@ use core::time::Duration;
 use std::env;
 
 use anyhow::{Context, Result, ensure};
-use cuttlebone_fs::{FileSystem, FsConfig, Metadata, Place};
+use cuttlebone_fs::{Errno, Error, FileSystem, FsConfig, Metadata, Place};
 use cuttlebone_testkit::{Cluster, FsSpec, SecondClient};
 use serde_json::{Value, json};
 
@@ -71,6 +71,11 @@ pub(crate) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> Result
 /// A number from the environment, for long runs.
 pub(crate) fn number(variable: &str, default: u64) -> u64 {
     env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// What a call was refused with, if it was.
+pub(crate) fn errno<T>(result: Result<T, Error>) -> Option<Errno> {
+    result.err().and_then(|error| error.errno())
 }
 
 /// What the second client's `stat` tells, from our attributes.
